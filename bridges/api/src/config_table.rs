@@ -22,7 +22,11 @@ pub struct ConfigProblem {
 
 impl fmt::Display for ConfigProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}: {}; {}", self.file, self.key, self.found, self.instead)
+        write!(
+            f,
+            "{}: {}: {}; {}",
+            self.file, self.key, self.found, self.instead
+        )
     }
 }
 
@@ -60,8 +64,18 @@ pub struct ConfigTable {
 
 impl ConfigTable {
     /// The table at `path` (empty for a file's top level) of `file`.
-    pub fn new(file: impl Into<PathBuf>, path: impl Into<String>, values: Map<String, Value>) -> Self {
-        ConfigTable { file: file.into(), path: path.into(), values, asked: Vec::new(), problems: Vec::new() }
+    pub fn new(
+        file: impl Into<PathBuf>,
+        path: impl Into<String>,
+        values: Map<String, Value>,
+    ) -> Self {
+        ConfigTable {
+            file: file.into(),
+            path: path.into(),
+            values,
+            asked: Vec::new(),
+            problems: Vec::new(),
+        }
     }
 
     /// The file that the table is from. Relative paths in it start at its directory.
@@ -110,7 +124,11 @@ impl ConfigTable {
         };
         match number {
             Some(number) if range.contains(&number) => Some(number),
-            _ => self.wrong_type(key, &value, &format!("a whole number from {} to {}", range.start(), range.end())),
+            _ => self.wrong_type(
+                key,
+                &value,
+                &format!("a whole number from {} to {}", range.start(), range.end()),
+            ),
         }
     }
 
@@ -120,7 +138,10 @@ impl ConfigTable {
         let Value::Array(items) = &value else {
             return self.wrong_type(key, &value, "a list of strings, [\"...\"]");
         };
-        let texts: Vec<String> = items.iter().filter_map(|item| item.as_str().map(str::to_owned)).collect();
+        let texts: Vec<String> = items
+            .iter()
+            .filter_map(|item| item.as_str().map(str::to_owned))
+            .collect();
         if texts.len() == items.len() {
             Some(texts)
         } else {
@@ -131,10 +152,20 @@ impl ConfigTable {
     /// One of a few words.
     pub fn choice<T: Copy>(&mut self, key: &str, choices: &[(&str, T)]) -> Option<T> {
         let text = self.string(key)?;
-        let found = choices.iter().find(|(word, _)| *word == text).map(|(_, value)| *value);
+        let found = choices
+            .iter()
+            .find(|(word, _)| *word == text)
+            .map(|(_, value)| *value);
         if found.is_none() {
-            let words: Vec<String> = choices.iter().map(|(word, _)| format!("{word:?}")).collect();
-            self.problem(key, format!("found {text:?}"), format!("write one of {}", words.join(", ")));
+            let words: Vec<String> = choices
+                .iter()
+                .map(|(word, _)| format!("{word:?}"))
+                .collect();
+            self.problem(
+                key,
+                format!("found {text:?}"),
+                format!("write one of {}", words.join(", ")),
+            );
         }
         found
     }
@@ -142,7 +173,12 @@ impl ConfigTable {
     /// A path; a relative one starts at the directory of the table's file.
     pub fn path(&mut self, key: &str) -> Option<PathBuf> {
         let text = self.string(key)?;
-        Some(self.file.parent().unwrap_or(Path::new("")).join(text))
+        Some(
+            self.file
+                .parent()
+                .unwrap_or_else(|| Path::new(""))
+                .join(text),
+        )
     }
 
     /// A secret: `key`, or the contents of the file that `key_file` names, without white space at its end.
@@ -152,13 +188,21 @@ impl ConfigTable {
         let file = self.path(&file_key);
         match (inline, file) {
             (Some(_), Some(_)) => {
-                self.problem(key, format!("is given twice, here and as {file_key}"), "give one of them");
+                self.problem(
+                    key,
+                    format!("is given twice, here and as {file_key}"),
+                    "give one of them",
+                );
                 None
             }
             (Some(text), None) => Some(Secret::new(text)),
             (None, Some(path)) => match std::fs::read_to_string(&path) {
                 Ok(text) if text.trim_end().is_empty() => {
-                    self.problem(&file_key, format!("{} is empty", path.display()), "put the secret into it");
+                    self.problem(
+                        &file_key,
+                        format!("{} is empty", path.display()),
+                        "put the secret into it",
+                    );
                     None
                 }
                 Ok(text) => Some(Secret::new(text.trim_end())),
@@ -179,7 +223,8 @@ impl ConfigTable {
     pub fn required_secret(&mut self, key: &str) -> Option<Secret> {
         let file_key = format!("{key}_file");
         let found = self.secret(key);
-        if found.is_none() && !self.values.contains_key(key) && !self.values.contains_key(&file_key) {
+        if found.is_none() && !self.values.contains_key(key) && !self.values.contains_key(&file_key)
+        {
             self.problem(key, "is missing", format!("give {key} or {file_key}"));
         }
         found
@@ -192,7 +237,9 @@ impl ConfigTable {
 
     /// A table of tables, e.g. `[[room]]`: each with its own problems, to be merged by [`ConfigTable::absorb`].
     pub fn tables(&mut self, key: &str) -> Vec<ConfigTable> {
-        let Some(value) = self.ask(key) else { return Vec::new() };
+        let Some(value) = self.ask(key) else {
+            return Vec::new();
+        };
         let Value::Array(items) = value else {
             self.problem(key, "is not a list of tables", format!("write [[{key}]]"));
             return Vec::new();
@@ -201,7 +248,9 @@ impl ConfigTable {
         for (index, item) in items.into_iter().enumerate() {
             let name = format!("{key}[{}]", index + 1);
             match item {
-                Value::Object(values) => tables.push(ConfigTable::new(&self.file, self.full(&name), values)),
+                Value::Object(values) => {
+                    tables.push(ConfigTable::new(&self.file, self.full(&name), values))
+                }
                 _ => self.problem(&name, "is not a table", format!("write [[{key}]]")),
             }
         }
@@ -240,20 +289,37 @@ impl ConfigTable {
 
     /// Ends the reading: refuses every key that nobody asked for.
     pub fn finish(mut self) -> Result<(), Vec<ConfigProblem>> {
-        let unknown: Vec<String> = self.values.keys().filter(|key| !self.asked.contains(key)).cloned().collect();
+        let unknown: Vec<String> = self
+            .values
+            .keys()
+            .filter(|key| !self.asked.contains(key))
+            .cloned()
+            .collect();
         for key in unknown {
-            let near = self.asked.iter().filter(|known| strsim::damerau_levenshtein(known, &key) <= 2).min();
+            let near = self
+                .asked
+                .iter()
+                .filter(|known| strsim::damerau_levenshtein(known, &key) <= 2)
+                .min();
             let instead = match near {
                 Some(near) => format!("did you mean {near:?}?"),
                 None => "remove it".to_owned(),
             };
             self.problem(&key, "is not a known key", instead);
         }
-        if self.problems.is_empty() { Ok(()) } else { Err(self.problems) }
+        if self.problems.is_empty() {
+            Ok(())
+        } else {
+            Err(self.problems)
+        }
     }
 
     fn full(&self, key: &str) -> String {
-        if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
+        if self.path.is_empty() {
+            key.to_owned()
+        } else {
+            format!("{}.{key}", self.path)
+        }
     }
 
     fn ask(&mut self, key: &str) -> Option<Value> {
@@ -276,7 +342,9 @@ mod tests {
     use super::*;
 
     fn table(value: Value) -> ConfigTable {
-        let Value::Object(values) = value else { unreachable!("tests give objects") };
+        let Value::Object(values) = value else {
+            unreachable!("tests give objects")
+        };
         ConfigTable::new("bridges.d/libera.toml", "", values)
     }
 
@@ -285,9 +353,17 @@ mod tests {
         let mut table = table(json!({"tls": "maybe", "burst": -1, "sevrer": "x"}));
         let server = table.required_string("server");
         assert_eq!(server, "");
-        assert_eq!(table.choice("tls", &[("required", true), ("none", false)]), None);
+        assert_eq!(
+            table.choice("tls", &[("required", true), ("none", false)]),
+            None
+        );
         assert_eq!(table.integer("burst", 1..=10), None);
-        let problems: Vec<String> = table.finish().expect_err("problems").iter().map(ToString::to_string).collect();
+        let problems: Vec<String> = table
+            .finish()
+            .expect_err("problems")
+            .iter()
+            .map(ToString::to_string)
+            .collect();
         assert_eq!(
             problems,
             [

@@ -109,7 +109,9 @@ pub struct Receipts {
 
 impl fmt::Debug for Receipts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Receipts").field("token", &self.token).finish_non_exhaustive()
+        f.debug_struct("Receipts")
+            .field("token", &self.token)
+            .finish_non_exhaustive()
     }
 }
 
@@ -124,7 +126,12 @@ impl Receipts {
     /// The channel is unbounded because it is bounded by what is in it: one plan, the planned parts and one finish for each
     /// delivery of the lane's window.
     pub fn new(token: u64, lane: mpsc::UnboundedSender<(u64, Receipt)>) -> Self {
-        Receipts { token, lane: Some(lane), planned: 1, parts: Vec::new() }
+        Receipts {
+            token,
+            lane: Some(lane),
+            planned: 1,
+            parts: Vec::new(),
+        }
     }
 
     /// Says how the delivery is split, before the first byte is sent. Durable when it returns. A delivery of one part
@@ -135,7 +142,10 @@ impl Receipts {
             return Ok(());
         }
         let (durable, answer) = oneshot::channel();
-        self.tell(Receipt::Plan { parts: parts.to_vec(), durable });
+        self.tell(Receipt::Plan {
+            parts: parts.to_vec(),
+            durable,
+        });
         answer.await.map_err(|_| PlanRefused)
     }
 

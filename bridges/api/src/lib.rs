@@ -33,6 +33,8 @@
 //! | [`http_inbox`] | HTTP that a bridge answers, on listeners which the gateway owns |
 //! | `test_util` | a scripted bridge and the conformance suite (feature `test-util`) |
 
+#![warn(missing_docs)]
+
 pub mod bridge;
 pub mod capabilities;
 pub mod config_table;
@@ -49,12 +51,12 @@ pub use config_table::{ConfigProblem, ConfigTable};
 pub use delivery::{Delivery, Outcome, Plan, Receipts, Refs};
 pub use error::{BridgeError, DeliveryError};
 pub use event::{
-    Author, Channel, Content, DeliveryKey, Event, EventId, NativeId, NativeRef, NetworkName, Origin, RoomAddress,
-    SourceId, Text, Timestamp, UserAddress,
+    Author, Channel, Content, DeliveryKey, Event, EventId, NativeId, NativeRef, NetworkName,
+    Origin, RoomAddress, SourceId, Text, Timestamp, UserAddress,
 };
 pub use http_inbox::{Endpoint, HttpExchange, Listener};
 pub use link::{Access, Clock, Directory, Env, JoinOptions, Link, Request};
 pub use report::{
-    Answer, Batch, ChannelState, Cursor, Incoming, Intake, NativeAuthor, NetworkStatus, Refusal, Remembered, Reports,
-    Skip, Verdict,
+    Answer, Batch, ChannelState, Cursor, Incoming, Intake, NativeAuthor, NetworkStatus, Refusal,
+    Remembered, Reports, Skip, Verdict,
 };

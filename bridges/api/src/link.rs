@@ -75,17 +75,25 @@ pub struct Directory {
 impl Directory {
     /// A directory of these rooms.
     pub fn new(rooms: Vec<(RoomAddress, Vec<Channel>)>) -> Self {
-        Directory { rooms: Arc::new(rooms) }
+        Directory {
+            rooms: Arc::new(rooms),
+        }
     }
 
     /// The room that a channel shows.
     pub fn room_of(&self, channel: &Channel) -> Option<&RoomAddress> {
-        self.rooms.iter().find(|(_, channels)| channels.contains(channel)).map(|(room, _)| room)
+        self.rooms
+            .iter()
+            .find(|(_, channels)| channels.contains(channel))
+            .map(|(room, _)| room)
     }
 
     /// The channels that show a room.
     pub fn channels(&self, room: &RoomAddress) -> &[Channel] {
-        self.rooms.iter().find(|(known, _)| known == room).map_or(&[], |(_, channels)| channels)
+        self.rooms
+            .iter()
+            .find(|(known, _)| known == room)
+            .map_or(&[], |(_, channels)| channels)
     }
 }
 
@@ -115,7 +123,9 @@ impl Clock {
     pub fn now(&self) -> Timestamp {
         match self {
             Clock::System => {
-                let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+                let since = SystemTime::now()
+                    .duration_since(UNIX_EPOCH)
+                    .unwrap_or_default();
                 Timestamp(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
             }
             Clock::Fixed(millis) => Timestamp(millis.load(Ordering::Relaxed)),

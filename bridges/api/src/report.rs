@@ -7,7 +7,10 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use crate::capabilities::Capabilities;
-use crate::event::{Channel, Content, DeliveryKey, EventId, NativeRef, NetworkName, SourceId, Timestamp, UserAddress};
+use crate::event::{
+    Channel, Content, DeliveryKey, EventId, NativeRef, NetworkName, SourceId, Timestamp,
+    UserAddress,
+};
 
 /// What happened on a network, to be committed together.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -61,7 +64,11 @@ pub struct NativeAuthor {
 impl NativeAuthor {
     /// An author of whom only id and name are known.
     pub fn named(id: impl Into<String>, name: impl Into<String>) -> Self {
-        NativeAuthor { id: id.into(), name: name.into(), ..NativeAuthor::default() }
+        NativeAuthor {
+            id: id.into(),
+            name: name.into(),
+            ..NativeAuthor::default()
+        }
     }
 }
 
@@ -185,7 +192,9 @@ pub struct Reports {
 
 impl fmt::Debug for Reports {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Reports").field("network", &self.network).finish_non_exhaustive()
+        f.debug_struct("Reports")
+            .field("network", &self.network)
+            .finish_non_exhaustive()
     }
 }
 
@@ -208,7 +217,13 @@ impl Reports {
 
     /// Counts and logs something that a stranger sent and that cannot be taken.
     pub fn skip(&self, reason: &'static str, detail: impl Into<String>) {
-        self.intake.skip(&self.network, Skip { reason, detail: detail.into() });
+        self.intake.skip(
+            &self.network,
+            Skip {
+                reason,
+                detail: detail.into(),
+            },
+        );
     }
 
     /// Says whether the network is there. All its channels are not joined while it is offline.

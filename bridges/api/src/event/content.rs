@@ -82,7 +82,10 @@ impl<R> Content<R> {
 
     /// True for what is never journaled.
     pub fn is_ephemeral(&self) -> bool {
-        matches!(self, Content::Typing(_) | Content::Read(_) | Content::Presence(_))
+        matches!(
+            self,
+            Content::Typing(_) | Content::Read(_) | Content::Presence(_)
+        )
     }
 
     /// Names earlier events in another way. A reply or thread that `resolve` does not know is left out; an edit,
@@ -98,19 +101,35 @@ impl<R> Content<R> {
                 unknown: m.unknown,
             }),
             Content::Edit(e) => match resolve(&e.target) {
-                Some(target) => Content::Edit(Edit { target, text: e.text, unknown: e.unknown }),
+                Some(target) => Content::Edit(Edit {
+                    target,
+                    text: e.text,
+                    unknown: e.unknown,
+                }),
                 None => return Err(e.target),
             },
             Content::Redact(e) => match resolve(&e.target) {
-                Some(target) => Content::Redact(Redact { target, reason: e.reason, unknown: e.unknown }),
+                Some(target) => Content::Redact(Redact {
+                    target,
+                    reason: e.reason,
+                    unknown: e.unknown,
+                }),
                 None => return Err(e.target),
             },
             Content::React(e) => match resolve(&e.target) {
-                Some(target) => Content::React(React { target, action: e.action, emoji: e.emoji, unknown: e.unknown }),
+                Some(target) => Content::React(React {
+                    target,
+                    action: e.action,
+                    emoji: e.emoji,
+                    unknown: e.unknown,
+                }),
                 None => return Err(e.target),
             },
             Content::Read(e) => match resolve(&e.up_to) {
-                Some(up_to) => Content::Read(Read { up_to, unknown: e.unknown }),
+                Some(up_to) => Content::Read(Read {
+                    up_to,
+                    unknown: e.unknown,
+                }),
                 None => return Err(e.up_to),
             },
             Content::Join(c) => Content::Join(c),
@@ -152,7 +171,14 @@ pub struct Message<R> {
 impl<R> Message<R> {
     /// A message of text alone.
     pub fn of(kind: MessageKind, text: Text) -> Self {
-        Message { kind, text, reply_to: None, thread: None, attachments: Vec::new(), unknown: Unknown::new() }
+        Message {
+            kind,
+            text,
+            reply_to: None,
+            thread: None,
+            attachments: Vec::new(),
+            unknown: Unknown::new(),
+        }
     }
 }
 
@@ -452,8 +478,14 @@ impl TryFrom<UncheckedUnknown> for UnknownContent {
             "encrypted",
         ];
         if KNOWN.contains(&unchecked.type_name.as_str()) {
-            return Err(format!("content of type {:?} has wrong or missing fields", unchecked.type_name));
+            return Err(format!(
+                "content of type {:?} has wrong or missing fields",
+                unchecked.type_name
+            ));
         }
-        Ok(UnknownContent { type_name: unchecked.type_name, fields: unchecked.fields })
+        Ok(UnknownContent {
+            type_name: unchecked.type_name,
+            fields: unchecked.fields,
+        })
     }
 }

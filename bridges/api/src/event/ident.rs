@@ -70,8 +70,14 @@ impl FromStr for NetworkName {
     type Err = NameError;
     fn from_str(text: &str) -> Result<Self, NameError> {
         let fits = (1..=32).contains(&text.len())
-            && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
-        if fits { Ok(NetworkName(text.to_owned())) } else { Err(NameError::Network(text.to_owned())) }
+            && text
+                .bytes()
+                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+        if fits {
+            Ok(NetworkName(text.to_owned()))
+        } else {
+            Err(NameError::Network(text.to_owned()))
+        }
     }
 }
 
@@ -114,7 +120,9 @@ impl Channel {
 impl FromStr for Channel {
     type Err = NameError;
     fn from_str(text: &str) -> Result<Self, NameError> {
-        let (network, native) = text.split_once('/').ok_or_else(|| NameError::Channel(text.to_owned()))?;
+        let (network, native) = text
+            .split_once('/')
+            .ok_or_else(|| NameError::Channel(text.to_owned()))?;
         Channel::new(network.parse()?, native).map_err(|_| NameError::Channel(text.to_owned()))
     }
 }
@@ -139,12 +147,17 @@ impl RoomAddress {
         let fits = |part: &str| {
             !part.is_empty()
                 && part.len() <= 255
-                && !part.chars().any(|c| c.is_control() || c.is_whitespace() || c == '@')
+                && !part
+                    .chars()
+                    .any(|c| c.is_control() || c.is_whitespace() || c == '@')
         };
         if !fits(name) || !fits(domain) || name.starts_with('#') {
             return Err(NameError::Room(format!("#{name}@{domain}")));
         }
-        Ok(RoomAddress { name: name.to_owned(), domain: domain.to_owned() })
+        Ok(RoomAddress {
+            name: name.to_owned(),
+            domain: domain.to_owned(),
+        })
     }
 
     /// The part between `#` and `@`.
@@ -162,7 +175,10 @@ impl FromStr for RoomAddress {
     type Err = NameError;
     fn from_str(text: &str) -> Result<Self, NameError> {
         let bad = || NameError::Room(text.to_owned());
-        let (name, domain) = text.strip_prefix('#').and_then(|t| t.split_once('@')).ok_or_else(bad)?;
+        let (name, domain) = text
+            .strip_prefix('#')
+            .and_then(|t| t.split_once('@'))
+            .ok_or_else(bad)?;
         RoomAddress::new(name, domain)
     }
 }
@@ -193,7 +209,10 @@ impl UserAddress {
                 user.push_str(&format!("%{byte:02X}"));
             }
         }
-        UserAddress { user, host: host.to_owned() }
+        UserAddress {
+            user,
+            host: host.to_owned(),
+        }
     }
 
     /// The encoded user part.
@@ -212,11 +231,19 @@ impl FromStr for UserAddress {
     fn from_str(text: &str) -> Result<Self, NameError> {
         let bad = || NameError::User(text.to_owned());
         let (user, host) = text.split_once('@').ok_or_else(bad)?;
-        let user_fits = !user.is_empty() && user.bytes().all(|b| b.is_ascii_alphanumeric() || b"._=-%".contains(&b));
+        let user_fits = !user.is_empty()
+            && user
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b"._=-%".contains(&b));
         let host_fits = !host.is_empty()
-            && host.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b".-".contains(&b));
+            && host
+                .bytes()
+                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b".-".contains(&b));
         if user_fits && host_fits && text.len() <= 1024 {
-            Ok(UserAddress { user: user.to_owned(), host: host.to_owned() })
+            Ok(UserAddress {
+                user: user.to_owned(),
+                host: host.to_owned(),
+            })
         } else {
             Err(bad())
         }
@@ -254,7 +281,9 @@ impl EventId {
 impl FromStr for EventId {
     type Err = NameError;
     fn from_str(text: &str) -> Result<Self, NameError> {
-        Ulid::from_string(text).map(EventId).map_err(|_| NameError::Event(text.to_owned()))
+        Ulid::from_string(text)
+            .map(EventId)
+            .map_err(|_| NameError::Event(text.to_owned()))
     }
 }
 
@@ -277,8 +306,13 @@ pub struct DeliveryKey {
 impl FromStr for DeliveryKey {
     type Err = NameError;
     fn from_str(text: &str) -> Result<Self, NameError> {
-        let (event, channel) = text.split_once(':').ok_or_else(|| NameError::Delivery(text.to_owned()))?;
-        Ok(DeliveryKey { event: event.parse()?, channel: channel.parse()? })
+        let (event, channel) = text
+            .split_once(':')
+            .ok_or_else(|| NameError::Delivery(text.to_owned()))?;
+        Ok(DeliveryKey {
+            event: event.parse()?,
+            channel: channel.parse()?,
+        })
     }
 }
 
@@ -328,7 +362,20 @@ opaque_id! {
 }
 
 /// Milliseconds since 1970-01-01T00:00Z.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, Hash, JsonSchema, Ord, PartialEq, PartialOrd, Serialize)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    Deserialize,
+    Eq,
+    Hash,
+    JsonSchema,
+    Ord,
+    PartialEq,
+    PartialOrd,
+    Serialize,
+)]
 #[serde(transparent)]
 pub struct Timestamp(pub i64);
 
@@ -338,7 +385,9 @@ mod tests {
 
     #[test]
     fn a_channel_is_split_at_the_first_slash() {
-        let channel: Channel = "jabber/rust@conference.xmpp.example/x".parse().expect("a channel");
+        let channel: Channel = "jabber/rust@conference.xmpp.example/x"
+            .parse()
+            .expect("a channel");
         assert_eq!(channel.network().as_str(), "jabber");
         assert_eq!(channel.native(), "rust@conference.xmpp.example/x");
         assert_eq!(channel.to_string(), "jabber/rust@conference.xmpp.example/x");

@@ -24,7 +24,11 @@ impl Text {
     /// Text without any style. Control characters but the line break are left out, `\r\n` and the other
     /// line separators become `\n`: a bridge can pass on what a stranger wrote.
     pub fn plain(text: impl AsRef<str>) -> Self {
-        Text { plain: clean(text.as_ref()), spans: Vec::new(), unknown: BTreeMap::new() }
+        Text {
+            plain: clean(text.as_ref()),
+            spans: Vec::new(),
+            unknown: BTreeMap::new(),
+        }
     }
 
     /// True when there is nothing to show.
@@ -106,12 +110,16 @@ mod tests {
 
     #[test]
     fn every_kind_of_line_break_becomes_one_and_controls_vanish() {
-        assert_eq!(Text::plain("a\r\nb\rc\u{2028}d\u{0}\u{1}e\tf\u{85}g\u{b}h").plain, "a\nb\nc\nde\tf\ng\nh");
+        assert_eq!(
+            Text::plain("a\r\nb\rc\u{2028}d\u{0}\u{1}e\tf\u{85}g\u{b}h").plain,
+            "a\nb\nc\nde\tf\ng\nh"
+        );
     }
 
     #[test]
     fn an_unknown_style_survives_a_round_trip() {
-        let json = r#"{"plain":"x","spans":[{"start":0,"end":1,"style":{"wobble":3},"why":"fun"}]}"#;
+        let json =
+            r#"{"plain":"x","spans":[{"start":0,"end":1,"style":{"wobble":3},"why":"fun"}]}"#;
         let text: Text = serde_json::from_str(json).expect("text");
         assert_eq!(serde_json::to_string(&text).expect("json"), json);
     }
