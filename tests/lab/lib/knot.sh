@@ -22,6 +22,7 @@ server:
     background-workers: 1
 database:
     storage: $LAB_DIR/knot/db
+    journal-db-mode: asynchronous
     journal-db-max-size: 32M
     kasp-db-max-size: 8M
     timer-db-max-size: 8M

@@ -21,6 +21,7 @@ component_interfaces = { "$LAB_IP" }
 http_ports = { $XMPP_HTTP_PORT }
 http_interfaces = { "$LAB_IP" }
 http_external_url = "http://$LAB_IP:$XMPP_HTTP_PORT/"
+http_default_host = "$XMPP_UPLOAD"
 https_ports = { }
 s2s_ports = { }
 
@@ -55,8 +56,7 @@ Component "$XMPP_MUC" "muc"
 
 Component "$XMPP_UPLOAD" "http_file_share"
     name = "Uploads"
-    http_host = "$XMPP_UPLOAD"
-    http_file_share_access = { $(lua_strings "${XMPP_COMPONENTS[@]}") }
+    http_file_share_access = { $(lua_strings "$XMPP_DOMAIN" "${XMPP_COMPONENTS[@]}") }
     http_file_share_daily_quota = 1024 * 1024 * 1024
 
 $(printf 'Component "%s"\n    component_secret = "'"$XMPP_SECRET"'"\n' "${XMPP_COMPONENTS[@]}")

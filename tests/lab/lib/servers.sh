@@ -126,6 +126,12 @@ servers_status() {
     return "$failed"
 }
 
+check() {
+    local variables
+    eval "variables=($(print_env))"
+    exec env "${variables[@]}" "$SYNAPSE_VENV/bin/python" "$HERE/check.py"
+}
+
 since() {
     local now=$EPOCHREALTIME microseconds
     microseconds=$((${now/[.,]/} - ${1/[.,]/}))

@@ -86,17 +86,25 @@ zone_change() (
     lock zone
     begin_zone_change
     for line in "$@"; do
-        verb=${line%% *}
-        rest=${line#* }
-        if ! message=$(knot_control "zone-$verb" test. "$rest" 2>&1); then
+        if ! message=$(zone_step "$line" 2>&1); then
             # What is to be absent may be absent already.
-            [[ $verb == unset && $message == *"no such"* ]] && continue
+            [[ $line == unset* && $message =~ "no such"|"not exists" ]] && continue
             knot_control zone-abort test. >/dev/null
             die "zone $line: $message"
         fi
     done
     message=$(knot_control zone-commit test. 2>&1) || die "zone: $message"
 )
+
+zone_step() {
+    local verb owner ttl type data # an unset has the type where a set has its TTL
+    read -r verb owner ttl type data <<<"$1"
+    if [[ $verb == set ]]; then
+        knot_control zone-set test. "$owner" "$ttl" "$type" "$data"
+    else
+        knot_control zone-unset test. "$owner" ${ttl:+"$ttl"}
+    fi
+}
 
 begin_zone_change() {
     if ! knot_control zone-begin test. >/dev/null 2>&1; then
