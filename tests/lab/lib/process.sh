@@ -9,7 +9,8 @@ spawn() {
     (
         close_descriptors
         cd "$LAB_DIR"
-        ulimit -n "$(ulimit -Hn)"
+        # Room for many clients; not the hard limit itself, for which some servers allocate tables.
+        ulimit -n 65536 2>/dev/null || ulimit -n "$(ulimit -Hn)"
         exec setsid "$@" </dev/null >>"$LAB_DIR/log/$server.log" 2>&1
     ) &
     local pid=$!
