@@ -1,1 +1,19 @@
-//! placeholder
+//! People with clients of their own, for the black box tests and the demo.
+//!
+//! Nothing here shares code with the bridges: what a person sees is what any user of a stock
+//! client would see. [`Irc`], [`Xmpp`] and [`Matrix`] are the people; [`Lab`] knows the real
+//! servers, [`Gateway`] runs the daemon under test, [`history`] judges what everyone saw.
+
+pub mod history;
+pub mod person;
+pub mod transcript;
+
+mod irc;
+mod matrix;
+mod xmpp;
+
+pub use irc::Irc;
+pub use matrix::{Matrix, MatrixAccount};
+pub use person::{Line, Person};
+pub use transcript::{Heard, Transcript};
+pub use xmpp::{Xmpp, XmppAccount};
