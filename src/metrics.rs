@@ -1,0 +1,462 @@
+//! What the gateway counts, for `/metrics`.
+//!
+//! Every series carries the network's name and, where there is one, a reason out of a fixed list of words.
+//! It must never carry the name of a room, a channel or a user: the series would tell who talks where, and
+//! strangers could make as many as they like.
+//!
+//! The hot path holds a [`NetworkMetrics`], which touches nothing but its own counters; the methods of
+//! [`Metrics`] that take a name look it up first.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+
+use comity_bridge::NetworkName;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::{Family, MetricConstructor};
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::{Registry, Unit};
+
+/// The media type of [`Metrics::render`].
+pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// From a local commit to a peer that was away for a day.
+const DELIVERY_SECONDS: [f64; 16] = [
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0, 3600.0,
+    86400.0,
+];
+
+/// From a disk with a battery to one that is failing.
+const COMMIT_SECONDS: [f64; 13] = [
+    0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0,
+];
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct NetworkLabel {
+    network: String,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct ReasonLabel {
+    network: String,
+    // A word of the program, never of a stranger: the number of series has a limit.
+    reason: &'static str,
+}
+
+#[derive(Clone)]
+struct Seconds(&'static [f64]);
+
+impl MetricConstructor<Histogram> for Seconds {
+    fn new_metric(&self) -> Histogram {
+        Histogram::new(self.0.iter().copied())
+    }
+}
+
+type PerNetwork<M> = Family<NetworkLabel, M>;
+type PerReason = Family<ReasonLabel, Counter>;
+
+/// All counters of one gateway. Cheap to clone.
+#[derive(Clone)]
+pub struct Metrics(Arc<Inner>);
+
+struct Inner {
+    registry: Registry,
+    families: Families,
+    journal_commit: Histogram,
+    journal_events: Counter,
+    networks: RwLock<HashMap<NetworkName, NetworkMetrics>>,
+}
+
+struct Families {
+    events_in: PerNetwork<Counter>,
+    events_out: PerNetwork<Counter>,
+    delivery: Family<NetworkLabel, Histogram, Seconds>,
+    duplicates: PerNetwork<Counter>,
+    reconnects: PerNetwork<Counter>,
+    online: PerNetwork<Gauge>,
+    lane_depth: PerNetwork<Gauge>,
+    lane_age: PerNetwork<Gauge<f64, std::sync::atomic::AtomicU64>>,
+    refused: PerReason,
+    retries: PerReason,
+    dead_letters: PerReason,
+}
+
+/// The counters of one network. Cheap to clone; nothing is looked up but reasons.
+#[derive(Clone)]
+pub struct NetworkMetrics(Arc<Series>);
+
+struct Series {
+    network: String,
+    events_in: Counter,
+    events_out: Counter,
+    delivery: Histogram,
+    duplicates: Counter,
+    reconnects: Counter,
+    online: Gauge,
+    lane_depth: Gauge,
+    lane_age: Gauge<f64, std::sync::atomic::AtomicU64>,
+    refused: Reasons,
+    retries: Reasons,
+    dead_letters: Reasons,
+}
+
+/// A counter for each reason, in one network.
+struct Reasons {
+    family: PerReason,
+    known: Mutex<Vec<(&'static str, Counter)>>,
+}
+
+impl Metrics {
+    /// Counters at zero, with a series for each of these networks.
+    pub fn new<'a>(networks: impl IntoIterator<Item = &'a NetworkName>) -> Self {
+        let mut registry = Registry::with_prefix("comity");
+        registry.register(
+            "build",
+            "The running version",
+            Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]),
+        );
+        let journal_commit = Seconds(&COMMIT_SECONDS).new_metric();
+        registry.register_with_unit(
+            "journal_commit",
+            "How long commits to the journal took, synchronisation with the disk included",
+            Unit::Seconds,
+            journal_commit.clone(),
+        );
+        let journal_events = Counter::default();
+        registry.register(
+            "journal_events",
+            "Events committed to the journal",
+            journal_events.clone(),
+        );
+        let families = Families::register(&mut registry);
+        let metrics = Metrics(Arc::new(Inner {
+            registry,
+            families,
+            journal_commit,
+            journal_events,
+            networks: RwLock::default(),
+        }));
+        for network in networks {
+            metrics.network(network);
+        }
+        metrics
+    }
+
+    /// The counters of one network, for whoever counts often.
+    pub fn network(&self, network: &NetworkName) -> NetworkMetrics {
+        let known = self
+            .0
+            .networks
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(network)
+            .cloned();
+        known.unwrap_or_else(|| {
+            self.0
+                .networks
+                .write()
+                .unwrap_or_else(PoisonError::into_inner)
+                .entry(network.clone())
+                .or_insert_with(|| self.0.families.of(network))
+                .clone()
+        })
+    }
+
+    /// An event was committed.
+    pub fn event_in(&self, network: &NetworkName) {
+        self.network(network).event_in();
+    }
+
+    /// Something that a stranger sent did not become an event.
+    pub fn refused(&self, network: &NetworkName, reason: &'static str) {
+        self.network(network).refused(reason);
+    }
+
+    /// A delivery was shown, this long after its event was committed.
+    pub fn event_out(&self, network: &NetworkName, latency: Duration) {
+        self.network(network).event_out(latency);
+    }
+
+    /// A delivery will be tried again.
+    pub fn retry(&self, network: &NetworkName, reason: &'static str) {
+        self.network(network).retry(reason);
+    }
+
+    /// A delivery was given up.
+    pub fn dead_letter(&self, network: &NetworkName, reason: &'static str) {
+        self.network(network).dead_letter(reason);
+    }
+
+    /// A network reported what was an event already.
+    pub fn duplicate(&self, network: &NetworkName) {
+        self.network(network).duplicate();
+    }
+
+    /// A network was lost and is being connected again.
+    pub fn reconnect(&self, network: &NetworkName) {
+        self.network(network).reconnect();
+    }
+
+    /// A network is there, or not.
+    pub fn network_online(&self, network: &NetworkName, online: bool) {
+        self.network(network).online(online);
+    }
+
+    /// What waits in the lanes of a network: their depths together, and the age of the oldest.
+    pub fn lane(&self, network: &NetworkName, depth: u64, oldest_age: Duration) {
+        self.network(network).lane(depth, oldest_age);
+    }
+
+    /// The journal has committed this many events.
+    pub fn journal_commit(&self, took: Duration, events: usize) {
+        self.0.journal_commit.observe(took.as_secs_f64());
+        self.0.journal_events.inc_by(events as u64);
+    }
+
+    /// All series, in the OpenMetrics text format ([`CONTENT_TYPE`]).
+    pub fn render(&self) -> String {
+        let mut text = String::new();
+        encode(&mut text, &self.0.registry).expect("a String takes all that is written to it");
+        text
+    }
+}
+
+impl NetworkMetrics {
+    /// An event was committed.
+    pub fn event_in(&self) {
+        self.0.events_in.inc();
+    }
+
+    /// Something that a stranger sent did not become an event.
+    pub fn refused(&self, reason: &'static str) {
+        self.0.refused.count(&self.0.network, reason);
+    }
+
+    /// A delivery was shown, this long after its event was committed.
+    pub fn event_out(&self, latency: Duration) {
+        self.0.events_out.inc();
+        self.0.delivery.observe(latency.as_secs_f64());
+    }
+
+    /// A delivery will be tried again.
+    pub fn retry(&self, reason: &'static str) {
+        self.0.retries.count(&self.0.network, reason);
+    }
+
+    /// A delivery was given up.
+    pub fn dead_letter(&self, reason: &'static str) {
+        self.0.dead_letters.count(&self.0.network, reason);
+    }
+
+    /// The network reported what was an event already.
+    pub fn duplicate(&self) {
+        self.0.duplicates.inc();
+    }
+
+    /// The network was lost and is being connected again.
+    pub fn reconnect(&self) {
+        self.0.reconnects.inc();
+    }
+
+    /// The network is there, or not.
+    pub fn online(&self, online: bool) {
+        self.0.online.set(i64::from(online));
+    }
+
+    /// What waits in the network's lanes: their depths together, and the age of the oldest.
+    pub fn lane(&self, depth: u64, oldest_age: Duration) {
+        self.0
+            .lane_depth
+            .set(i64::try_from(depth).unwrap_or(i64::MAX));
+        self.0.lane_age.set(oldest_age.as_secs_f64());
+    }
+}
+
+impl Families {
+    fn register(registry: &mut Registry) -> Self {
+        let families = Families {
+            events_in: Family::default(),
+            events_out: Family::default(),
+            delivery: Family::new_with_constructor(Seconds(&DELIVERY_SECONDS)),
+            duplicates: Family::default(),
+            reconnects: Family::default(),
+            online: Family::default(),
+            lane_depth: Family::default(),
+            lane_age: Family::default(),
+            refused: Family::default(),
+            retries: Family::default(),
+            dead_letters: Family::default(),
+        };
+        registry.register(
+            "events_in",
+            "Events that the network reported and the journal committed",
+            families.events_in.clone(),
+        );
+        registry.register(
+            "events_out",
+            "Deliveries that the network has shown",
+            families.events_out.clone(),
+        );
+        registry.register_with_unit(
+            "delivery",
+            "From the commit of an event until the network has shown it",
+            Unit::Seconds,
+            families.delivery.clone(),
+        );
+        registry.register(
+            "duplicates",
+            "Reports of what was an event already",
+            families.duplicates.clone(),
+        );
+        registry.register(
+            "reconnects",
+            "How often the network was lost and connected again",
+            families.reconnects.clone(),
+        );
+        registry.register(
+            "network_online",
+            "1 while the network is connected and usable",
+            families.online.clone(),
+        );
+        registry.register(
+            "lane_depth",
+            "Deliveries that wait in the network's lanes",
+            families.lane_depth.clone(),
+        );
+        registry.register_with_unit(
+            "lane_age",
+            "How long the oldest waiting delivery of the network has waited",
+            Unit::Seconds,
+            families.lane_age.clone(),
+        );
+        registry.register(
+            "refused",
+            "What the network sent and what did not become an event, by reason",
+            families.refused.clone(),
+        );
+        registry.register(
+            "retries",
+            "Deliveries put off to be tried again, by reason",
+            families.retries.clone(),
+        );
+        registry.register(
+            "dead_letters",
+            "Deliveries given up, by reason",
+            families.dead_letters.clone(),
+        );
+        families
+    }
+
+    fn of(&self, network: &NetworkName) -> NetworkMetrics {
+        let label = NetworkLabel {
+            network: network.to_string(),
+        };
+        NetworkMetrics(Arc::new(Series {
+            network: network.to_string(),
+            events_in: self.events_in.get_or_create_owned(&label),
+            events_out: self.events_out.get_or_create_owned(&label),
+            delivery: self.delivery.get_or_create_owned(&label),
+            duplicates: self.duplicates.get_or_create_owned(&label),
+            reconnects: self.reconnects.get_or_create_owned(&label),
+            online: self.online.get_or_create_owned(&label),
+            lane_depth: self.lane_depth.get_or_create_owned(&label),
+            lane_age: self.lane_age.get_or_create_owned(&label),
+            refused: Reasons::of(&self.refused),
+            retries: Reasons::of(&self.retries),
+            dead_letters: Reasons::of(&self.dead_letters),
+        }))
+    }
+}
+
+impl Reasons {
+    fn of(family: &PerReason) -> Self {
+        Reasons {
+            family: family.clone(),
+            known: Mutex::default(),
+        }
+    }
+
+    fn count(&self, network: &str, reason: &'static str) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, counter)) = known.iter().find(|(word, _)| *word == reason) {
+            counter.inc();
+            return;
+        }
+        let counter = self.family.get_or_create_owned(&ReasonLabel {
+            network: network.to_owned(),
+            reason,
+        });
+        counter.inc();
+        known.push((reason, counter));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(text: &str) -> NetworkName {
+        text.parse().expect("a network name")
+    }
+
+    #[test]
+    fn every_configured_network_is_there_at_zero() {
+        let metrics = Metrics::new([&name("libera"), &name("home")]);
+        let text = metrics.render();
+        for line in [
+            "comity_events_in_total{network=\"libera\"} 0",
+            "comity_events_out_total{network=\"home\"} 0",
+            "comity_delivery_seconds_count{network=\"home\"} 0",
+            "comity_lane_depth{network=\"libera\"} 0",
+            "comity_lane_age_seconds{network=\"libera\"} 0.0",
+            "comity_network_online{network=\"home\"} 0",
+            "comity_reconnects_total{network=\"home\"} 0",
+            "comity_journal_commit_seconds_count 0",
+        ] {
+            assert!(text.lines().any(|have| have == line), "{line}\n{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_counted_is_shown_by_network_and_reason() {
+        let libera = name("libera");
+        let metrics = Metrics::new([&libera]);
+        let handle = metrics.network(&libera);
+        handle.event_in();
+        metrics.event_in(&libera);
+        handle.refused("malformed");
+        metrics.refused(&libera, "malformed");
+        metrics.refused(&libera, "loop");
+        metrics.retry(&libera, "rate_limited");
+        metrics.dead_letter(&libera, "too_large");
+        metrics.event_out(&libera, Duration::from_millis(3));
+        metrics.duplicate(&libera);
+        metrics.reconnect(&libera);
+        metrics.network_online(&libera, true);
+        metrics.lane(&libera, 7, Duration::from_millis(1500));
+        metrics.journal_commit(Duration::from_millis(2), 64);
+        let text = metrics.render();
+        for line in [
+            "comity_events_in_total{network=\"libera\"} 2",
+            "comity_refused_total{network=\"libera\",reason=\"malformed\"} 2",
+            "comity_refused_total{network=\"libera\",reason=\"loop\"} 1",
+            "comity_retries_total{network=\"libera\",reason=\"rate_limited\"} 1",
+            "comity_dead_letters_total{network=\"libera\",reason=\"too_large\"} 1",
+            "comity_events_out_total{network=\"libera\"} 1",
+            "comity_delivery_seconds_bucket{le=\"0.005\",network=\"libera\"} 1",
+            "comity_duplicates_total{network=\"libera\"} 1",
+            "comity_reconnects_total{network=\"libera\"} 1",
+            "comity_network_online{network=\"libera\"} 1",
+            "comity_lane_depth{network=\"libera\"} 7",
+            "comity_lane_age_seconds{network=\"libera\"} 1.5",
+            "comity_journal_events_total 64",
+            "comity_journal_commit_seconds_bucket{le=\"0.0025\"} 1",
+        ] {
+            assert!(text.lines().any(|have| have == line), "{line}\n{text}");
+        }
+    }
+}
