@@ -1,1 +1,5 @@
-//! placeholder
+//! The IRC bridge of Comity.
+
+mod ident;
+mod session;
+mod wire;
