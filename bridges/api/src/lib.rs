@@ -44,6 +44,8 @@ pub mod event;
 pub mod http_inbox;
 pub mod link;
 pub mod report;
+#[cfg(feature = "test-util")]
+pub mod test_util;
 
 pub use bridge::{Bridge, BridgeKind, GatewayInfo, Verb};
 pub use capabilities::Capabilities;

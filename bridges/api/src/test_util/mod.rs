@@ -1,0 +1,10 @@
+//! What tests of bridges and of the gateway share. Compiled with the feature `test-util` only; never part of a
+//! daemon.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`harness`] | the gateway's side of one [`Link`](crate::Link), in memory |
+
+pub mod harness;
+
+pub use harness::{DeliveryHandle, Harness, HttpCaller};
