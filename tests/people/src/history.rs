@@ -39,7 +39,12 @@ pub struct Said {
 impl Script {
     /// A script for `person` in the run called `run`.
     pub fn new(run: &str, person: &dyn Person) -> Self {
-        Self { run: run.to_owned(), speaker: person.name().to_owned(), network: person.network().to_owned(), next: 0 }
+        Self {
+            run: run.to_owned(),
+            speaker: person.name().to_owned(),
+            network: person.network().to_owned(),
+            next: 0,
+        }
     }
 
     /// The next plain line.
@@ -61,7 +66,12 @@ impl Script {
         let token = format!("{}-{}-{}-", self.run, self.speaker, self.next);
         self.next += 1;
         let text = format!("{token} grüße, ツ & <b>{}</b>", self.next);
-        Said { token, speaker: self.speaker.clone(), network: self.network.clone(), line: Line { text, emote } }
+        Said {
+            token,
+            speaker: self.speaker.clone(),
+            network: self.network.clone(),
+            line: Line { text, emote },
+        }
     }
 }
 
@@ -79,7 +89,11 @@ pub struct View {
 impl View {
     /// What `person` saw so far.
     pub fn of(person: &dyn Person) -> Self {
-        Self { observer: person.name().to_owned(), network: person.network().to_owned(), lines: person.heard() }
+        Self {
+            observer: person.name().to_owned(),
+            network: person.network().to_owned(),
+            lines: person.heard(),
+        }
     }
 }
 
@@ -89,11 +103,23 @@ pub enum Fault {
     /// A line never arrived.
     Lost { observer: String, token: String },
     /// A line arrived more than once.
-    Doubled { observer: String, token: String, times: usize },
+    Doubled {
+        observer: String,
+        token: String,
+        times: usize,
+    },
     /// Two lines of one speaker arrived the wrong way round.
-    Reordered { observer: String, first: String, second: String },
+    Reordered {
+        observer: String,
+        first: String,
+        second: String,
+    },
     /// Two people saw the lines of a room in different orders.
-    Diverged { observers: [String; 2], first: String, second: String },
+    Diverged {
+        observers: [String; 2],
+        first: String,
+        second: String,
+    },
     /// A line with this run's mark that nobody said, or whose words were changed.
     Phantom { observer: String, text: String },
     /// A speaker's own line came back to them.
@@ -108,18 +134,35 @@ impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Lost { observer, token } => write!(f, "{observer} never saw {token}"),
-            Self::Doubled { observer, token, times } => write!(f, "{observer} saw {token} {times} times"),
-            Self::Reordered { observer, first, second } => write!(f, "{observer} saw {second} before {first}"),
-            Self::Diverged { observers: [one, other], first, second } => {
+            Self::Doubled {
+                observer,
+                token,
+                times,
+            } => write!(f, "{observer} saw {token} {times} times"),
+            Self::Reordered {
+                observer,
+                first,
+                second,
+            } => write!(f, "{observer} saw {second} before {first}"),
+            Self::Diverged {
+                observers: [one, other],
+                first,
+                second,
+            } => {
                 write!(f, "{one} saw {first} before {second}, {other} after it")
             }
-            Self::Phantom { observer, text } => write!(f, "{observer} saw what nobody said: {text}"),
+            Self::Phantom { observer, text } => {
+                write!(f, "{observer} saw what nobody said: {text}")
+            }
             Self::Echoed { speaker, token } => write!(f, "{speaker} got {token} back"),
             Self::Nameless { observer, shown } => {
                 write!(f, "{observer} cannot tell who said it: {shown}")
             }
             Self::Kind { observer, shown } => {
-                write!(f, "{observer} saw a /me as words or words as a /me: {shown}")
+                write!(
+                    f,
+                    "{observer} saw a /me as words or words as a /me: {shown}"
+                )
             }
         }
     }
@@ -135,7 +178,10 @@ pub struct Account {
 impl Account {
     /// An empty account of the run called `run`.
     pub fn new(run: &str) -> Self {
-        Self { run: run.to_owned(), said: Vec::new() }
+        Self {
+            run: run.to_owned(),
+            said: Vec::new(),
+        }
     }
 
     /// Writes down lines in the order in which one speaker said them.
@@ -168,8 +214,12 @@ impl Account {
 
     /// The said lines that `view` holds, by index, in order of arrival; phantoms are faults.
     fn seen(&self, view: &View, faults: &mut Vec<Fault>) -> Vec<usize> {
-        let by_token: HashMap<&str, usize> =
-            self.said.iter().enumerate().map(|(index, said)| (said.token.as_str(), index)).collect();
+        let by_token: HashMap<&str, usize> = self
+            .said
+            .iter()
+            .enumerate()
+            .map(|(index, said)| (said.token.as_str(), index))
+            .collect();
         let mut seen = Vec::new();
         for heard in &view.lines {
             if heard.own && heard.author != view.observer {
@@ -179,26 +229,41 @@ impl Account {
                 continue;
             };
             let Some(&index) = by_token.get(token.as_str()) else {
-                faults.push(Fault::Phantom { observer: view.observer.clone(), text: heard.text.clone() });
+                faults.push(Fault::Phantom {
+                    observer: view.observer.clone(),
+                    text: heard.text.clone(),
+                });
                 continue;
             };
             let said = &self.said[index];
             if said.speaker == view.observer && said.network == view.network {
                 if !heard.own {
-                    faults.push(Fault::Echoed { speaker: view.observer.clone(), token });
+                    faults.push(Fault::Echoed {
+                        speaker: view.observer.clone(),
+                        token,
+                    });
                 }
                 continue;
             }
             if !heard.text.ends_with(&said.line.text) {
-                faults.push(Fault::Phantom { observer: view.observer.clone(), text: heard.text.clone() });
+                faults.push(Fault::Phantom {
+                    observer: view.observer.clone(),
+                    text: heard.text.clone(),
+                });
             }
             if !heard.names(&said.speaker, &said.token) {
-                faults.push(Fault::Nameless { observer: view.observer.clone(), shown: heard.to_string() });
+                faults.push(Fault::Nameless {
+                    observer: view.observer.clone(),
+                    shown: heard.to_string(),
+                });
             }
             // One bot that speaks for others may write a `/me` as "* name waves".
             let as_emote = heard.emote || heard.text.starts_with("* ");
             if as_emote != said.line.emote {
-                faults.push(Fault::Kind { observer: view.observer.clone(), shown: heard.to_string() });
+                faults.push(Fault::Kind {
+                    observer: view.observer.clone(),
+                    shown: heard.to_string(),
+                });
             }
             seen.push(index);
         }
@@ -219,7 +284,11 @@ impl Account {
             match copies.get(&index).copied().unwrap_or_default() {
                 0 => faults.push(Fault::Lost { observer, token }),
                 1 => {}
-                times => faults.push(Fault::Doubled { observer, token, times }),
+                times => faults.push(Fault::Doubled {
+                    observer,
+                    token,
+                    times,
+                }),
             }
         }
     }
@@ -248,19 +317,35 @@ impl Account {
     /// lines that came to both people from elsewhere. Their own networks show local lines first.
     fn check_agreement(&self, views: [&View; 2], seen: [&[usize]; 2], faults: &mut Vec<Fault>) {
         let networks: HashSet<&str> = self.said.iter().map(|said| said.network.as_str()).collect();
-        let elsewhere: HashSet<&str> =
-            networks.iter().copied().filter(|network| views.iter().all(|view| view.network != *network)).collect();
-        let mut groups: Vec<HashSet<&str>> = networks.iter().map(|&one| HashSet::from([one])).collect();
+        let elsewhere: HashSet<&str> = networks
+            .iter()
+            .copied()
+            .filter(|network| views.iter().all(|view| view.network != *network))
+            .collect();
+        let mut groups: Vec<HashSet<&str>> =
+            networks.iter().map(|&one| HashSet::from([one])).collect();
         groups.push(elsewhere);
         for group in groups {
             let of_group = |seen: &[usize]| -> Vec<usize> {
-                first_copies(seen).filter(|&index| group.contains(self.said[index].network.as_str())).collect()
+                first_copies(seen)
+                    .filter(|&index| group.contains(self.said[index].network.as_str()))
+                    .collect()
             };
             let [one, other] = seen.map(of_group);
-            let place: HashMap<usize, usize> = other.iter().enumerate().map(|(at, &index)| (index, at)).collect();
-            let both: Vec<usize> = one.into_iter().filter(|index| place.contains_key(index)).collect();
+            let place: HashMap<usize, usize> = other
+                .iter()
+                .enumerate()
+                .map(|(at, &index)| (index, at))
+                .collect();
+            let both: Vec<usize> = one
+                .into_iter()
+                .filter(|index| place.contains_key(index))
+                .collect();
             // One fault for each pair of people is enough: the rest follows from it.
-            if let Some(pair) = both.windows(2).find(|pair| place[&pair[0]] > place[&pair[1]]) {
+            if let Some(pair) = both
+                .windows(2)
+                .find(|pair| place[&pair[0]] > place[&pair[1]])
+            {
                 faults.push(Fault::Diverged {
                     observers: views.map(|view| view.observer.clone()),
                     first: self.said[pair[0]].token.clone(),
@@ -275,7 +360,9 @@ impl Account {
 /// The first copy of each line, in order of arrival.
 fn first_copies(seen: &[usize]) -> impl Iterator<Item = usize> {
     let mut known = HashSet::new();
-    seen.iter().copied().filter(move |&index| known.insert(index))
+    seen.iter()
+        .copied()
+        .filter(move |&index| known.insert(index))
 }
 
 /// The token of run `run` in `text`: `<run>-<speaker>-<n>-`.

@@ -41,7 +41,9 @@ pub struct Irc {
 impl Irc {
     /// Connects to `address` without TLS as `nick` and joins `channel`. `network` is for reports.
     pub async fn join(network: &str, address: &str, nick: &str, channel: &str) -> Result<Self> {
-        let stream = TcpStream::connect(address).await.with_context(|| format!("{network} at {address}"))?;
+        let stream = TcpStream::connect(address)
+            .await
+            .with_context(|| format!("{network} at {address}"))?;
         stream.set_nodelay(true)?;
         let (read, write) = stream.into_split();
         let writer = std::sync::Arc::new(Mutex::new(write));
@@ -80,7 +82,10 @@ impl Irc {
     pub async fn roundtrip(&self) -> Result<()> {
         let token = format!("fence{}", self.fences.fetch_add(1, Ordering::Relaxed));
         self.raw(format!("PING :{token}").as_bytes()).await?;
-        self.line("PONG", |line| line.command == "PONG" && line.params.contains(&token)).await
+        self.line("PONG", |line| {
+            line.command == "PONG" && line.params.contains(&token)
+        })
+        .await
     }
 
     /// Waits until `nick` is in the channel.
@@ -88,7 +93,9 @@ impl Irc {
         self.line(&format!("JOIN of {nick}"), |line| {
             let listed = line.command == "353"
                 && line.params.last().is_some_and(|names| {
-                    names.split(' ').any(|name| name.trim_start_matches(['@', '+', '%', '&', '~']) == nick)
+                    names
+                        .split(' ')
+                        .any(|name| name.trim_start_matches(['@', '+', '%', '&', '~']) == nick)
                 });
             let joined = line.command == "JOIN" && line.nick == nick;
             listed || joined
@@ -98,24 +105,37 @@ impl Irc {
 
     async fn register(&self) -> Result<()> {
         let nick = &self.nick;
-        self.raw(format!("NICK {nick}\r\nUSER {nick} 0 * :{nick}").as_bytes()).await?;
+        self.raw(format!("NICK {nick}\r\nUSER {nick} 0 * :{nick}").as_bytes())
+            .await?;
         self.accepted("001", &["432", "433", "436", "437", "451", "464", "465"])
             .await
             .with_context(|| format!("registering as {nick}"))?;
         let channel = &self.channel;
         self.raw(format!("JOIN {channel}").as_bytes()).await?;
-        self.accepted("366", &["403", "405", "471", "473", "474", "475", "476", "477", "479"])
-            .await
-            .with_context(|| format!("joining {channel}"))
+        self.accepted(
+            "366",
+            &[
+                "403", "405", "471", "473", "474", "475", "476", "477", "479",
+            ],
+        )
+        .await
+        .with_context(|| format!("joining {channel}"))
     }
 
     /// Waits for `good`; any of `bad` is an error with the server's words.
     async fn accepted(&self, good: &str, bad: &[&str]) -> Result<()> {
         let answer = self
             .lines
-            .wait_for(&format!("{good} from {}", self.network), PATIENCE, |lines| {
-                lines.iter().find(|line| line.command == good || bad.contains(&line.command.as_str())).cloned()
-            })
+            .wait_for(
+                &format!("{good} from {}", self.network),
+                PATIENCE,
+                |lines| {
+                    lines
+                        .iter()
+                        .find(|line| line.command == good || bad.contains(&line.command.as_str()))
+                        .cloned()
+                },
+            )
             .await?;
         if answer.command != good {
             bail!("the server says: {answer}");
@@ -125,7 +145,11 @@ impl Irc {
 
     async fn line(&self, what: &str, wanted: impl Fn(&ServerLine) -> bool) -> Result<()> {
         let what = format!("{what} from {}", self.network);
-        self.lines.wait_for(&what, PATIENCE, |lines| lines.iter().any(&wanted).then_some(())).await
+        self.lines
+            .wait_for(&what, PATIENCE, |lines| {
+                lines.iter().any(&wanted).then_some(())
+            })
+            .await
     }
 }
 
@@ -146,7 +170,11 @@ impl Person for Irc {
     async fn burst(&self, lines: &[Line]) -> Result<()> {
         let mut bytes = Vec::new();
         for line in lines {
-            let text = if line.emote { format!("\u{1}ACTION {}\u{1}", line.text) } else { line.text.clone() };
+            let text = if line.emote {
+                format!("\u{1}ACTION {}\u{1}", line.text)
+            } else {
+                line.text.clone()
+            };
             bytes.extend_from_slice(format!("PRIVMSG {} :{text}\r\n", self.channel).as_bytes());
         }
         self.writer.lock().await.write_all(&bytes).await?;
@@ -210,7 +238,9 @@ async fn listen(mut ears: Ears) {
 
 fn heard(line: &ServerLine) -> Heard {
     let text = line.param(1);
-    let action = text.strip_prefix("\u{1}ACTION ").map(|text| text.trim_end_matches('\u{1}'));
+    let action = text
+        .strip_prefix("\u{1}ACTION ")
+        .map(|text| text.trim_end_matches('\u{1}'));
     Heard {
         author: line.nick.clone(),
         author_id: line.nick.clone(),

@@ -2,17 +2,26 @@
 //!
 //! Nothing here shares code with the bridges: what a person sees is what any user of a stock
 //! client would see. [`Irc`], [`Xmpp`] and [`Matrix`] are the people; [`Lab`] knows the real
-//! servers, [`Gateway`] runs the daemon under test, [`history`] judges what everyone saw.
+//! servers, [`Gateway`] runs the daemon under test, [`world`] puts two gateways and four people
+//! together, [`history`] judges what everyone saw.
 
+pub mod gate;
+pub mod gateway;
 pub mod history;
+pub mod lab;
+pub mod metrics;
 pub mod person;
+pub mod ports;
 pub mod transcript;
 
 mod irc;
 mod matrix;
 mod xmpp;
 
+pub use gate::Gate;
+pub use gateway::{Gateway, GatewayPlan, Room};
 pub use irc::Irc;
+pub use lab::Lab;
 pub use matrix::{Matrix, MatrixAccount};
 pub use person::{Line, Person};
 pub use transcript::{Heard, Transcript};

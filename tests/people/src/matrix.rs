@@ -57,7 +57,10 @@ impl Matrix {
         let api = Api::login(account)
             .await
             .with_context(|| format!("{} logging in at {}", account.user, account.homeserver))?;
-        let room_id = api.enter(alias).await.with_context(|| format!("{} entering {alias}", account.user))?;
+        let room_id = api
+            .enter(alias)
+            .await
+            .with_context(|| format!("{} entering {alias}", account.user))?;
         let user_id = api.user_id.clone();
         let transcript = Transcript::default();
         let members = Log::default();
@@ -97,7 +100,9 @@ impl Matrix {
     /// Asks `user_id` into the room.
     pub async fn invite(&self, user_id: &str) -> Result<()> {
         let path = format!("rooms/{}/invite", encoded(&self.room_id));
-        self.api.ask(Method::POST, &path, Some(json!({ "user_id": user_id }))).await?;
+        self.api
+            .ask(Method::POST, &path, Some(json!({ "user_id": user_id })))
+            .await?;
         Ok(())
     }
 
@@ -105,16 +110,26 @@ impl Matrix {
     pub async fn sees_join(&self, user_id: &str) -> Result<()> {
         let what = format!("member {user_id} in {}", self.room_id);
         self.members
-            .wait_for(&what, PATIENCE, |members| members.iter().any(|member| member == user_id).then_some(()))
+            .wait_for(&what, PATIENCE, |members| {
+                members.iter().any(|member| member == user_id).then_some(())
+            })
             .await
     }
 
     /// Sends an event with content of the caller's making; returns its id.
     pub async fn event(&self, kind: &str, content: Value) -> Result<String> {
         let transaction = self.api.next_transaction();
-        let path = format!("rooms/{}/send/{}/{}", encoded(&self.room_id), encoded(kind), encoded(&transaction));
+        let path = format!(
+            "rooms/{}/send/{}/{}",
+            encoded(&self.room_id),
+            encoded(kind),
+            encoded(&transaction)
+        );
         let answer = self.api.ask(Method::PUT, &path, Some(content)).await?;
-        answer["event_id"].as_str().map(str::to_owned).ok_or_else(|| anyhow!("no event id in {answer}"))
+        answer["event_id"]
+            .as_str()
+            .map(str::to_owned)
+            .ok_or_else(|| anyhow!("no event id in {answer}"))
     }
 }
 
@@ -135,7 +150,11 @@ impl Person for Matrix {
     async fn burst(&self, lines: &[Line]) -> Result<()> {
         for line in lines {
             let kind = if line.emote { "m.emote" } else { "m.text" };
-            self.event("m.room.message", json!({ "msgtype": kind, "body": line.text })).await?;
+            self.event(
+                "m.room.message",
+                json!({ "msgtype": kind, "body": line.text }),
+            )
+            .await?;
         }
         Ok(())
     }
@@ -174,8 +193,12 @@ impl Api {
             "password": account.password,
         });
         let answer = api.ask(Method::POST, "login", Some(request)).await?;
-        let field =
-            |name: &str| answer[name].as_str().map(str::to_owned).ok_or_else(|| anyhow!("no {name} in {answer}"));
+        let field = |name: &str| {
+            answer[name]
+                .as_str()
+                .map(str::to_owned)
+                .ok_or_else(|| anyhow!("no {name} in {answer}"))
+        };
         api.token = field("access_token")?;
         api.user_id = field("user_id")?;
         Ok(api)
@@ -197,7 +220,10 @@ impl Api {
             }
             Err(error) => return Err(error.into()),
         };
-        answer["room_id"].as_str().map(str::to_owned).ok_or_else(|| anyhow!("no room id in {answer}"))
+        answer["room_id"]
+            .as_str()
+            .map(str::to_owned)
+            .ok_or_else(|| anyhow!("no room id in {answer}"))
     }
 
     /// One request; the error says what was asked and what the server answered.
@@ -327,12 +353,23 @@ impl Ears {
         match event["type"].as_str() {
             Some("m.room.member") if content["membership"] == "join" => {
                 let member = event["state_key"].as_str().unwrap_or_default().to_owned();
-                let name = content["displayname"].as_str().unwrap_or(&member).to_owned();
-                self.names.lock().unwrap_or_else(PoisonError::into_inner).insert(member.clone(), name);
+                let name = content["displayname"]
+                    .as_str()
+                    .unwrap_or(&member)
+                    .to_owned();
+                self.names
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .insert(member.clone(), name);
                 self.members.push(member);
             }
             Some("m.room.message") => {
-                let author = self.names.lock().unwrap_or_else(PoisonError::into_inner).get(sender).cloned();
+                let author = self
+                    .names
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .get(sender)
+                    .cloned();
                 self.transcript.push(Heard {
                     author: author.unwrap_or_else(|| sender.to_owned()),
                     author_id: sender.to_owned(),
@@ -351,7 +388,9 @@ impl Ears {
 fn encoded(text: &str) -> String {
     text.bytes()
         .map(|byte| match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => char::from(byte).to_string(),
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                char::from(byte).to_string()
+            }
             _ => format!("%{byte:02X}"),
         })
         .collect()

@@ -42,9 +42,18 @@ pub trait Person: Send + Sync {
 
     /// Waits until a line with `needle` from someone else arrives.
     async fn hears(&self, needle: &str, within: Duration) -> Result<Heard> {
-        let what = format!("line with {needle:?} at {} ({})", self.name(), self.network());
+        let what = format!(
+            "line with {needle:?} at {} ({})",
+            self.name(),
+            self.network()
+        );
         self.transcript()
-            .wait_for(&what, within, |heard| heard.iter().find(|line| !line.own && line.says(needle)).cloned())
+            .wait_for(&what, within, |heard| {
+                heard
+                    .iter()
+                    .find(|line| !line.own && line.says(needle))
+                    .cloned()
+            })
             .await
     }
 }
@@ -61,11 +70,17 @@ pub struct Line {
 impl Line {
     /// Plain words.
     pub fn text(text: impl Into<String>) -> Self {
-        Self { text: text.into(), emote: false }
+        Self {
+            text: text.into(),
+            emote: false,
+        }
     }
 
     /// A `/me`.
     pub fn emote(text: impl Into<String>) -> Self {
-        Self { text: text.into(), emote: true }
+        Self {
+            text: text.into(),
+            emote: true,
+        }
     }
 }

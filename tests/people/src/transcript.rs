@@ -66,7 +66,11 @@ pub type Transcript = Log<Heard>;
 
 impl<T> Default for Log<T> {
     fn default() -> Self {
-        Self { items: Arc::default(), ended: Arc::default(), changed: watch::Sender::new(()) }
+        Self {
+            items: Arc::default(),
+            ended: Arc::default(),
+            changed: watch::Sender::new(()),
+        }
     }
 }
 
@@ -104,7 +108,12 @@ impl<T: Clone + fmt::Display> Log<T> {
     }
 
     /// Waits until `look` finds what it wants in the whole list. `what` is for the error.
-    pub async fn wait_for<R>(&self, what: &str, within: Duration, look: impl Fn(&[T]) -> Option<R>) -> Result<R> {
+    pub async fn wait_for<R>(
+        &self,
+        what: &str,
+        within: Duration,
+        look: impl Fn(&[T]) -> Option<R>,
+    ) -> Result<R> {
         self.wait_from(0, what, within, look).await
     }
 
@@ -125,7 +134,10 @@ impl<T: Clone + fmt::Display> Log<T> {
             if let Some(why) = self.ended() {
                 bail!("no {what}: {why}; {}", self.tail());
             }
-            if tokio::time::timeout_at(deadline, changed.changed()).await.is_err() {
+            if tokio::time::timeout_at(deadline, changed.changed())
+                .await
+                .is_err()
+            {
                 bail!("no {what} within {within:?}; {}", self.tail());
             }
         }
@@ -177,8 +189,10 @@ mod tests {
         let log = Transcript::default();
         let writer = log.clone();
         let waiting = tokio::spawn(async move {
-            log.wait_for("hello", Duration::from_secs(5), |lines| lines.iter().position(|heard| heard.says("hello")))
-                .await
+            log.wait_for("hello", Duration::from_secs(5), |lines| {
+                lines.iter().position(|heard| heard.says("hello"))
+            })
+            .await
         });
         writer.push(line("a", "noise"));
         writer.push(line("b", "hello"));
@@ -190,7 +204,11 @@ mod tests {
         let log = Transcript::default();
         log.push(line("a", "the last line"));
         log.end("connection closed by the server");
-        let error = log.wait_for("more", Duration::from_secs(5), |_| None::<()>).await.unwrap_err().to_string();
+        let error = log
+            .wait_for("more", Duration::from_secs(5), |_| None::<()>)
+            .await
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("connection closed by the server"), "{error}");
         assert!(error.contains("the last line"), "{error}");
     }

@@ -59,16 +59,27 @@ impl Xmpp {
     pub async fn join(account: &XmppAccount, room: &str, nick: &str, history: u32) -> Result<Self> {
         let jid: Jid = account.jid.parse().context("the person's JID")?;
         let room: BareJid = room.parse().context("the room's JID")?;
-        let occupant = room.with_resource_str(nick).with_context(|| format!("the nick {nick:?}"))?;
-        let client =
-            Client::new_plaintext(jid, account.password.clone(), DnsConfig::addr(&account.address), Timeouts::tight());
+        let occupant = room
+            .with_resource_str(nick)
+            .with_context(|| format!("the nick {nick:?}"))?;
+        let client = Client::new_plaintext(
+            jid,
+            account.password.clone(),
+            DnsConfig::addr(&account.address),
+            Timeouts::tight(),
+        );
         let transcript = Transcript::default();
         let notices = Log::default();
         let (outgoing, requests) = mpsc::channel(64);
         let driver = tokio::spawn(drive(
             client,
             requests,
-            Ears { occupant: occupant.clone(), history, transcript: transcript.clone(), notices: notices.clone() },
+            Ears {
+                occupant: occupant.clone(),
+                history,
+                transcript: transcript.clone(),
+                notices: notices.clone(),
+            },
         ));
         let person = Self {
             network: account.network.clone(),
@@ -80,10 +91,9 @@ impl Xmpp {
             ids: AtomicU64::new(0),
             driver,
         };
-        person
-            .entered()
-            .await
-            .with_context(|| format!("{} at {} entering {occupant}", account.jid, account.address))?;
+        person.entered().await.with_context(|| {
+            format!("{} at {} entering {occupant}", account.jid, account.address)
+        })?;
         Ok(person)
     }
 
@@ -92,7 +102,10 @@ impl Xmpp {
         let what = format!("occupant {nick:?} in {}", self.room);
         self.notices
             .wait_for(&what, PATIENCE, |notices| {
-                notices.iter().any(|notice| matches!(notice, Notice::Occupant(seen) if seen == nick)).then_some(())
+                notices
+                    .iter()
+                    .any(|notice| matches!(notice, Notice::Occupant(seen) if seen == nick))
+                    .then_some(())
             })
             .await
     }
@@ -116,7 +129,10 @@ impl Xmpp {
         let notice = self
             .notices
             .wait_for("own presence from the room", PATIENCE, |notices| {
-                notices.iter().find(|notice| matches!(notice, Notice::Entered | Notice::Refused(_))).cloned()
+                notices
+                    .iter()
+                    .find(|notice| matches!(notice, Notice::Entered | Notice::Refused(_)))
+                    .cloned()
             })
             .await?;
         match notice {
@@ -126,7 +142,10 @@ impl Xmpp {
     }
 
     async fn send(&self, stanza: Stanza) -> Result<()> {
-        self.outgoing.send(stanza).await.map_err(|_| anyhow!("the client of {} has ended", self.nick))
+        self.outgoing
+            .send(stanza)
+            .await
+            .map_err(|_| anyhow!("the client of {} has ended", self.nick))
     }
 }
 
@@ -147,9 +166,14 @@ impl Person for Xmpp {
     async fn burst(&self, lines: &[Line]) -> Result<()> {
         let mut last = String::new();
         for line in lines {
-            let text = if line.emote { format!("/me {}", line.text) } else { line.text.clone() };
+            let text = if line.emote {
+                format!("/me {}", line.text)
+            } else {
+                line.text.clone()
+            };
             last = format!("{}-{}", self.nick, self.ids.fetch_add(1, Ordering::Relaxed));
-            let mut message = Message::groupchat(Jid::from(self.room.clone())).with_body(Lang(String::new()), text);
+            let mut message = Message::groupchat(Jid::from(self.room.clone()))
+                .with_body(Lang(String::new()), text);
             message.id = Some(Id(last.clone()));
             self.send(Stanza::Message(message)).await?;
         }
@@ -159,7 +183,9 @@ impl Person for Xmpp {
         let what = format!("reflection of {last} by {}", self.room);
         let answer = self
             .notices
-            .wait_for(&what, PATIENCE, |notices| notices.iter().find(|notice| notice.answers(&last)).cloned())
+            .wait_for(&what, PATIENCE, |notices| {
+                notices.iter().find(|notice| notice.answers(&last)).cloned()
+            })
             .await?;
         match answer {
             Notice::Bounced(_, why) => bail!("{} did not take the line: {why}", self.room),
@@ -269,17 +295,25 @@ impl Ears {
         let Some(from) = message.from.as_ref().filter(|from| self.in_room(from)) else {
             return;
         };
-        let id = message.id.as_ref().map(|id| id.0.clone()).unwrap_or_default();
+        let id = message
+            .id
+            .as_ref()
+            .map(|id| id.0.clone())
+            .unwrap_or_default();
         if message.type_ == MessageType::Error {
             let why = message.payloads.iter().map(String::from).collect();
             self.notices.push(Notice::Bounced(id, why));
             return;
         }
-        let (Some(nick), Some((_, body))) = (from.resource(), message.get_best_body(vec![""])) else {
+        let (Some(nick), Some((_, body))) = (from.resource(), message.get_best_body(vec![""]))
+        else {
             return;
         };
         let own = nick == self.occupant.resource();
-        let delayed = message.payloads.iter().any(|payload| Delay::try_from(payload.clone()).is_ok());
+        let delayed = message
+            .payloads
+            .iter()
+            .any(|payload| Delay::try_from(payload.clone()).is_ok());
         let emote = body.strip_prefix("/me ");
         self.transcript.push(Heard {
             author: nick.to_string(),

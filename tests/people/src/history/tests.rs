@@ -13,7 +13,12 @@ struct Stage {
 }
 
 fn said(speaker: &str, network: &str, count: usize) -> Vec<Said> {
-    let mut script = Script { run: RUN.into(), speaker: speaker.into(), network: network.into(), next: 0 };
+    let mut script = Script {
+        run: RUN.into(),
+        speaker: speaker.into(),
+        network: network.into(),
+        next: 0,
+    };
     script.lines(count)
 }
 
@@ -37,7 +42,11 @@ impl Stage {
             .map(|(observer, network)| View {
                 observer: observer.into(),
                 network: network.into(),
-                lines: account.said.iter().map(|said| heard(said, said.speaker == observer)).collect(),
+                lines: account
+                    .said
+                    .iter()
+                    .map(|said| heard(said, said.speaker == observer))
+                    .collect(),
             })
             .into();
         Self { account, views }
@@ -49,7 +58,11 @@ impl Stage {
     }
 
     fn faults(&self) -> Vec<String> {
-        self.account.check(&self.views).iter().map(ToString::to_string).collect()
+        self.account
+            .check(&self.views)
+            .iter()
+            .map(ToString::to_string)
+            .collect()
     }
 }
 
@@ -78,17 +91,27 @@ fn two_swapped_lines_of_one_speaker_are_found() {
     let mut stage = Stage::clean();
     stage.lines().swap(7, 8);
     let faults = stage.faults();
-    assert!(faults.contains(&"cy saw r1-bob-2- before r1-bob-1-".to_owned()), "{faults:?}");
+    assert!(
+        faults.contains(&"cy saw r1-bob-2- before r1-bob-1-".to_owned()),
+        "{faults:?}"
+    );
 }
 
 #[test]
 fn people_who_disagree_about_the_order_of_two_speakers_are_found() {
     let mut stage = Stage::clean();
-    stage.views.push(View { observer: "dee".into(), network: "federated".into(), lines: stage.views[2].lines.clone() });
+    stage.views.push(View {
+        observer: "dee".into(),
+        network: "federated".into(),
+        lines: stage.views[2].lines.clone(),
+    });
     assert_eq!(stage.faults(), [""; 0]);
     // ann's last line and bob's first.
     stage.lines().swap(5, 6);
-    assert_eq!(stage.faults(), ["cy saw r1-bob-0- before r1-ann-5-, dee after it"]);
+    assert_eq!(
+        stage.faults(),
+        ["cy saw r1-bob-0- before r1-ann-5-, dee after it"]
+    );
 }
 
 #[test]
@@ -114,7 +137,10 @@ fn a_line_that_nobody_said_is_found() {
     let mut phantom = stage.lines()[0].clone();
     phantom.text = "r1-ann-99- hello".into();
     stage.lines().push(phantom);
-    assert_eq!(stage.faults(), ["cy saw what nobody said: r1-ann-99- hello"]);
+    assert_eq!(
+        stage.faults(),
+        ["cy saw what nobody said: r1-ann-99- hello"]
+    );
 }
 
 #[test]
@@ -122,7 +148,10 @@ fn changed_words_are_found() {
     let mut stage = Stage::clean();
     stage.lines()[0].text.push_str(" (edited)");
     let faults = stage.faults();
-    assert!(matches!(&faults[..], [one] if one.starts_with("cy saw what nobody said")), "{faults:?}");
+    assert!(
+        matches!(&faults[..], [one] if one.starts_with("cy saw what nobody said")),
+        "{faults:?}"
+    );
 }
 
 #[test]
@@ -130,7 +159,10 @@ fn a_line_without_its_speakers_name_is_found() {
     let mut stage = Stage::clean();
     stage.lines()[0].author = "comity".into();
     let faults = stage.faults();
-    assert!(matches!(&faults[..], [one] if one.starts_with("cy cannot tell who")), "{faults:?}");
+    assert!(
+        matches!(&faults[..], [one] if one.starts_with("cy cannot tell who")),
+        "{faults:?}"
+    );
 }
 
 #[test]
@@ -147,7 +179,10 @@ fn a_slash_me_shown_as_words_is_found() {
     let mut stage = Stage::clean();
     stage.lines()[4].emote = false;
     let faults = stage.faults();
-    assert!(matches!(&faults[..], [one] if one.starts_with("cy saw a /me as words")), "{faults:?}");
+    assert!(
+        matches!(&faults[..], [one] if one.starts_with("cy saw a /me as words")),
+        "{faults:?}"
+    );
 }
 
 #[test]

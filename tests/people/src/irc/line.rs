@@ -35,7 +35,11 @@ impl ServerLine {
         let mut words = middle.split_ascii_whitespace().map(str::to_owned);
         let command = words.next().unwrap_or_default();
         let params = words.chain(trailing.map(str::to_owned)).collect();
-        Self { nick, command, params }
+        Self {
+            nick,
+            command,
+            params,
+        }
     }
 
     /// The parameter at `index`, or nothing.
@@ -46,7 +50,13 @@ impl ServerLine {
 
 impl fmt::Display for ServerLine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, ":{} {} {}", self.nick, self.command, self.params.join(" "))
+        write!(
+            f,
+            ":{} {} {}",
+            self.nick,
+            self.command,
+            self.params.join(" ")
+        )
     }
 }
 

@@ -1,0 +1,304 @@
+//! One gateway under test: its configuration, its process, its health and metrics pages.
+//!
+//! Everything is as an operator would do it: files are written, the binary is started, asked over
+//! HTTP, ended by signals. The data directory survives restarts and goes with the value.
+
+use std::{
+    fs::{self, File},
+    path::{Path, PathBuf},
+    process::{ExitStatus, Output, Stdio},
+    time::Duration,
+};
+
+use anyhow::{Context, Result, anyhow, bail};
+use tempfile::TempDir;
+use tokio::{
+    process::{Child, Command},
+    time::Instant,
+};
+
+use crate::{metrics::Metrics, person::PATIENCE, ports::free_port};
+
+/// A gateway, running or not.
+#[derive(Debug)]
+pub struct Gateway {
+    binary: PathBuf,
+    domain: String,
+    folder: TempDir,
+    admin: String,
+    public_port: u16,
+    child: Option<Child>,
+    http: reqwest::Client,
+}
+
+/// How to make a gateway.
+#[derive(Clone, Debug)]
+pub struct GatewayPlan {
+    /// The daemon's binary.
+    pub binary: PathBuf,
+    /// The loopback address that it listens on.
+    pub ip: String,
+    /// Its DNS name.
+    pub domain: String,
+    /// Certificate chain and key of the public listener; without them it speaks plain HTTP.
+    pub tls: Option<(PathBuf, PathBuf)>,
+    /// Rooms.
+    pub rooms: Vec<Room>,
+    /// Networks: name, and the text of their file in `bridges.d`.
+    pub networks: Vec<(String, String)>,
+}
+
+/// A `[[room]]`.
+#[derive(Clone, Debug)]
+pub struct Room {
+    /// `rust`.
+    pub name: String,
+    /// `off` or `open`.
+    pub federation: &'static str,
+    /// `libera/#rust`.
+    pub channels: Vec<String>,
+}
+
+impl Gateway {
+    /// Writes the configuration; starts nothing.
+    pub fn prepare(plan: &GatewayPlan) -> Result<Self> {
+        let folder = tempfile::Builder::new()
+            .prefix("comity-gateway-")
+            .tempdir()?;
+        let admin = format!("{}:{}", plan.ip, free_port(&plan.ip)?);
+        let public_port = free_port(&plan.ip)?;
+        let gateway = Self {
+            binary: plan.binary.clone(),
+            domain: plan.domain.clone(),
+            folder,
+            admin,
+            public_port,
+            child: None,
+            http: reqwest::Client::builder().no_proxy().build()?,
+        };
+        fs::write(gateway.config(), gateway.main_file(plan))?;
+        let networks = gateway.folder.path().join("bridges.d");
+        fs::create_dir(&networks)?;
+        for (name, text) in &plan.networks {
+            fs::write(networks.join(format!("{name}.toml")), text)?;
+        }
+        Ok(gateway)
+    }
+
+    fn main_file(&self, plan: &GatewayPlan) -> String {
+        let mut text = format!(
+            "[gateway]\ndomain = \"{}\"\ndata_dir = \"{}\"\n\n\
+             [http]\nadmin = \"{}\"\npublic = \"{}:{}\"\npublic_url = \"https://{}:{}\"\n",
+            self.domain,
+            self.data_dir().display(),
+            self.admin,
+            plan.ip,
+            self.public_port,
+            self.domain,
+            self.public_port,
+        );
+        if let Some((chain, key)) = &plan.tls {
+            text.push_str(&format!(
+                "tls_cert = \"{}\"\ntls_key = \"{}\"\n",
+                chain.display(),
+                key.display()
+            ));
+        }
+        for room in &plan.rooms {
+            text.push_str(&format!(
+                "\n[[room]]\nname = \"{}\"\nchannels = {:?}\nfederation = \"{}\"\n",
+                room.name, room.channels, room.federation
+            ));
+        }
+        text
+    }
+
+    /// Starts the daemon and waits until it says that it is ready.
+    pub async fn start(&mut self) -> Result<()> {
+        self.spawn()?;
+        let deadline = Instant::now() + PATIENCE;
+        while self.page("readyz").await.is_err() {
+            if let Some(status) = self.running()?.try_wait()? {
+                bail!(
+                    "{} ended with {status} instead of starting:\n{}",
+                    self.domain,
+                    self.log()
+                );
+            }
+            if Instant::now() > deadline {
+                bail!(
+                    "{} is not ready after {PATIENCE:?}:\n{}",
+                    self.domain,
+                    self.log()
+                );
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Ok(())
+    }
+
+    /// Starts the daemon and does not wait.
+    pub fn spawn(&mut self) -> Result<()> {
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(self.log_path())?;
+        // A test that ends in a panic must leave no daemon behind: the kernel ends it with us.
+        let child = Command::new("setpriv")
+            .args(["--pdeathsig", "KILL"])
+            .arg(&self.binary)
+            .args(["run", "--config"])
+            .arg(self.config())
+            .env(
+                "RUST_LOG",
+                std::env::var("COMITY_TEST_LOG").unwrap_or_else(|_| "info".into()),
+            )
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .kill_on_drop(true)
+            .spawn()
+            .context("setpriv (util-linux)")?;
+        self.child = Some(child);
+        Ok(())
+    }
+
+    /// Kills the daemon with SIGKILL.
+    pub async fn kill(&mut self) -> Result<()> {
+        let mut child = self.take_child()?;
+        child.kill().await?;
+        Ok(())
+    }
+
+    /// Ends the daemon with SIGTERM (or `INT`) and returns how it ended.
+    pub async fn stop(&mut self, signal: &str) -> Result<ExitStatus> {
+        let mut child = self.take_child()?;
+        let id = child
+            .id()
+            .ok_or_else(|| anyhow!("{} has ended", self.domain))?;
+        let sent = Command::new("kill")
+            .arg(format!("-{signal}"))
+            .arg(id.to_string())
+            .status()
+            .await?;
+        if !sent.success() {
+            bail!("kill -{signal} {id}: {sent}");
+        }
+        tokio::time::timeout(PATIENCE, child.wait())
+            .await
+            .map_err(|_| {
+                anyhow!(
+                    "{} does not end on SIG{signal}:\n{}",
+                    self.domain,
+                    self.log()
+                )
+            })?
+            .map_err(Into::into)
+    }
+
+    /// Runs another command of the binary with this configuration.
+    pub async fn command(&self, arguments: &[&str]) -> Result<Output> {
+        Command::new(&self.binary)
+            .args(arguments)
+            .arg("--config")
+            .arg(self.config())
+            .stdin(Stdio::null())
+            .output()
+            .await
+            .with_context(|| self.binary.display().to_string())
+    }
+
+    /// A page of the admin listener; an answer other than 2xx is an error.
+    pub async fn page(&self, name: &str) -> Result<String> {
+        let url = format!("http://{}/{name}", self.admin);
+        let request = self.http.get(url).timeout(Duration::from_secs(5));
+        Ok(request.send().await?.error_for_status()?.text().await?)
+    }
+
+    /// The metrics now.
+    pub async fn metrics(&self) -> Result<Metrics> {
+        Ok(Metrics::parse(&self.page("metrics").await?))
+    }
+
+    /// Waits until the metrics are as wanted.
+    pub async fn metrics_until(&self, what: &str, wanted: impl Fn(&Metrics) -> bool) -> Result<()> {
+        let deadline = Instant::now() + PATIENCE;
+        while !wanted(&self.metrics().await?) {
+            if Instant::now() > deadline {
+                bail!(
+                    "{what}: not within {PATIENCE:?}:\n{}",
+                    self.page("metrics").await?
+                );
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        Ok(())
+    }
+
+    /// What the daemon has logged so far.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.log_path()).unwrap_or_default()
+    }
+
+    /// Its DNS name.
+    pub fn domain(&self) -> &str {
+        &self.domain
+    }
+
+    /// The port of its public listener.
+    pub fn public_port(&self) -> u16 {
+        self.public_port
+    }
+
+    /// Its main configuration file.
+    pub fn config(&self) -> PathBuf {
+        self.folder.path().join("comity.toml")
+    }
+
+    /// One network's configuration file.
+    pub fn network_file(&self, network: &str) -> PathBuf {
+        self.folder
+            .path()
+            .join("bridges.d")
+            .join(format!("{network}.toml"))
+    }
+
+    /// Its data directory.
+    pub fn data_dir(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    fn log_path(&self) -> PathBuf {
+        self.folder.path().join("log")
+    }
+
+    fn running(&mut self) -> Result<&mut Child> {
+        let domain = &self.domain;
+        self.child
+            .as_mut()
+            .with_context(|| format!("{domain} is not running"))
+    }
+
+    fn take_child(&mut self) -> Result<Child> {
+        self.running()?;
+        Ok(self.child.take().expect("it is running"))
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("--- log of {} ---\n{}", self.domain, tail(&self.log(), 60));
+        }
+    }
+}
+
+fn tail(text: &str, lines: usize) -> String {
+    let all: Vec<&str> = text.lines().collect();
+    all[all.len().saturating_sub(lines)..].join("\n")
+}
+
+/// The daemon's binary beside this program, as cargo places them.
+pub fn binary_beside(program: &Path) -> PathBuf {
+    program.with_file_name("comity")
+}
