@@ -1,7 +1,7 @@
 //! Which channels we want to be in, and how far each has come.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, btree_map::Entry},
     time::{Duration, Instant},
 };
 
@@ -64,10 +64,11 @@ impl Channels {
         let mut twins = Vec::new();
         for (_, membership) in std::mem::take(&mut self.by_fold) {
             let fold = map.fold(membership.name.as_str());
-            if self.by_fold.contains_key(&fold) {
-                twins.push(membership.name);
-            } else {
-                self.by_fold.insert(fold, membership);
+            match self.by_fold.entry(fold) {
+                Entry::Vacant(free) => {
+                    free.insert(membership);
+                }
+                Entry::Occupied(_) => twins.push(membership.name),
             }
         }
         twins

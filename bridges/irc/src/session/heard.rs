@@ -47,11 +47,11 @@ impl Session {
         }
         let Some(channel) = self.channels.find(target, self.isupport.casemapping) else {
             let reason = if self.isupport.is_part_of_channel(target) {
-                "irc_part_of_channel"
+                "private"
             } else if self.isupport.is_channel(target) {
-                "irc_other_channel"
+                "other_channel"
             } else {
-                "irc_private"
+                "private"
             };
             self.events.push_back(Event::Skipped {
                 reason,

@@ -102,7 +102,7 @@ pub(crate) struct Session {
     /// Lines that wait for no window: registration, PONG, QUIT.
     urgent: VecDeque<Command>,
     events: VecDeque<Event>,
-    /// Lines received, the bad ones included.
+    /// Lines received, the bad ones included: with the connection's own name, what tells lines apart.
     received: u64,
     register_by: Instant,
     last_heard: Instant,
@@ -307,11 +307,6 @@ impl Session {
         let frame =
             verb.as_str().len() + " ".len() + channel.as_str().len() + " :".len() + "\r\n".len();
         self.isupport.linelen.saturating_sub(prefix + frame)
-    }
-
-    /// Lines received so far: with the connection's own name, what tells lines apart.
-    pub(crate) fn received(&self) -> u64 {
-        self.received
     }
 
     fn note_received(&mut self, now: Instant) {

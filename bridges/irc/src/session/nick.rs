@@ -101,7 +101,7 @@ impl Nick {
 
     /// Returns the nick to ask for, if it is time to.
     pub(crate) fn handle_timeout(&mut self, now: Instant) -> Option<&str> {
-        if !self.regain_at.is_some_and(|at| at <= now) {
+        if self.regain_at.is_none_or(|at| at > now) {
             return None;
         }
         self.regain_at = Some(now + REGAIN_EVERY);

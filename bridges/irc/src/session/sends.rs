@@ -234,11 +234,7 @@ impl Sends {
 
     /// Takes a PONG's token; returns whether it was the fence's.
     pub(crate) fn handle_pong(&mut self, token: &str) -> bool {
-        if !self
-            .fence
-            .as_ref()
-            .is_some_and(|fence| fence.token == token)
-        {
+        if self.fence.as_ref().is_none_or(|fence| fence.token != token) {
             return false;
         }
         self.fence = None;

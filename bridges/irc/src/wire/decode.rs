@@ -2,7 +2,14 @@
 
 use std::str;
 
-/// Decodes `bytes` as UTF-8 where they are valid, else as Latin-1.
+/// What Windows code page 1252 has where Latin-1 has control characters. Text that is no UTF-8 is
+/// most often this.
+const WINDOWS: [char; 32] = [
+    '€', '\u{81}', '‚', 'ƒ', '„', '…', '†', '‡', 'ˆ', '‰', 'Š', '‹', 'Œ', '\u{8d}', 'Ž', '\u{8f}',
+    '\u{90}', '‘', '’', '“', '”', '•', '–', '—', '˜', '™', 'š', '›', 'œ', '\u{9d}', 'ž', 'Ÿ',
+];
+
+/// Decodes `bytes` as UTF-8 where they are valid, else as Latin-1 with Windows's additions.
 ///
 /// A server that cuts lines at 512 bytes may cut the last character in two. Where the text before
 /// it shows that this is UTF-8, such a tail is dropped instead of taking the whole for Latin-1.
@@ -15,7 +22,14 @@ pub(super) fn decode(bytes: &[u8]) -> String {
     if error.error_len().is_none() && !valid.is_ascii() {
         return String::from_utf8_lossy(valid).into_owned();
     }
-    bytes.iter().map(|&byte| char::from(byte)).collect()
+    let one = |byte: u8| {
+        byte.checked_sub(0x80)
+            .and_then(|at| WINDOWS.get(usize::from(at)).copied())
+    };
+    bytes
+        .iter()
+        .map(|&byte| one(byte).unwrap_or_else(|| char::from(byte)))
+        .collect()
 }
 
 #[cfg(test)]
@@ -26,6 +40,7 @@ mod tests {
     fn i2_bad_utf8_is_read_as_latin_1() {
         assert_eq!(decode(b"caf\xe9 cr\xe8me"), "café crème");
         assert_eq!(decode("café".as_bytes()), "café");
+        assert_eq!(decode(b"\x93caf\xe9\x94 5 \x80"), "“café” 5 €");
         assert_eq!(decode(b"\xff\xfeh\x00i\x00"), "ÿþh\0i\0");
     }
 

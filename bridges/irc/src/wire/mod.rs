@@ -14,7 +14,7 @@ mod tags;
 
 pub(crate) use codec::{Codec, Frame};
 pub(crate) use command::{Command, LineTooLong};
-pub(crate) use line::{Line, Source};
+pub(crate) use line::Line;
 pub(crate) use param::{Middle, Trailing};
 
 /// The longest line we send, CR LF included (RFC 2812 section 2.3).

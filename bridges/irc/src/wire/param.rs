@@ -10,7 +10,7 @@ pub(crate) struct Trailing(String);
 impl Trailing {
     /// Makes a parameter of `text`; each forbidden character becomes a space.
     pub(crate) fn new(text: &str) -> Self {
-        let forbidden = |c| matches!(c, '\r' | '\n' | '\0');
+        let forbidden = ['\r', '\n', '\0'];
         if text.contains(forbidden) {
             Self(text.replace(forbidden, " "))
         } else {
@@ -35,9 +35,8 @@ pub(crate) struct Middle(String);
 
 impl Middle {
     pub(crate) fn parse(text: &str) -> Option<Self> {
-        let allowed = !text.is_empty()
-            && !text.starts_with(':')
-            && !text.contains(|c| matches!(c, '\r' | '\n' | '\0' | ' '));
+        let allowed =
+            !text.is_empty() && !text.starts_with(':') && !text.contains(['\r', '\n', '\0', ' ']);
         allowed.then(|| Self(text.to_owned()))
     }
 

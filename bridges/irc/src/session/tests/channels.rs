@@ -9,11 +9,11 @@ fn said_in_our_channel_is_heard_and_nothing_else() {
          E: heard #a NOTICE al: hi
          S: :srv 005 comity STATUSMSG=@+ :are supported
          S: :al!a@h PRIVMSG @#a :ops only
-         E: skipped irc_part_of_channel
+         E: skipped private
          S: :al!a@h PRIVMSG comity :psst
-         E: skipped irc_private
+         E: skipped private
          S: :al!a@h PRIVMSG #b :elsewhere
-         E: skipped irc_other_channel
+         E: skipped other_channel
          S: :comity!~c@h PRIVMSG #a :our own
          S: :srv.example NOTICE #a :from the server",
     );
@@ -85,7 +85,7 @@ fn leaving_is_for_good() {
          C: PART #a
          S: :comity!~c@host.example PART #a
          S: :al!a@h PRIVMSG #a :hi
-         E: skipped irc_other_channel",
+         E: skipped other_channel",
     );
 }
 

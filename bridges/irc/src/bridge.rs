@@ -1,0 +1,231 @@
+//! The task of one network: connects, stays connected, and answers the gateway all the while.
+
+use std::{collections::BTreeMap, io, time::Duration};
+
+use async_trait::async_trait;
+use comity_bridge::{
+    Bridge, BridgeError, BridgeKind, Capabilities, Channel, ChannelState, ConfigProblem,
+    ConfigTable, DeliveryError, GatewayInfo, Link, NetworkName, NetworkStatus, Outcome, Reports,
+    Request,
+};
+use comity_net::{Backoff, dial};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::mpsc,
+    time::{sleep, timeout},
+};
+use tokio_rustls::TlsConnector;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+use crate::{
+    config::{Config, Tls},
+    connection::End,
+    deliveries::Deliveries,
+    ident::ChannelName,
+    intake::Intake,
+};
+
+/// Deliveries of one channel in our hands: two bursts, so that one is ready when the other is fenced.
+const WINDOW: usize = 16;
+
+/// How long the other side may take for the TLS handshake.
+const HANDSHAKE_WITHIN: Duration = Duration::from_secs(20);
+
+/// A connection that lasted this long was a good one: the next pause is short again.
+const STABLE: Duration = Duration::from_secs(60);
+
+/// How long what was heard last may take into the journal when the gateway stops.
+const LAST_COMMIT_WITHIN: Duration = Duration::from_millis(500);
+
+/// IRC, as the configuration names it.
+pub struct Irc;
+
+impl BridgeKind for Irc {
+    fn protocol(&self) -> &'static str {
+        "irc"
+    }
+
+    fn configure(
+        &self,
+        _gateway: &GatewayInfo,
+        network: &NetworkName,
+        table: ConfigTable,
+    ) -> Result<Box<dyn Bridge>, Vec<ConfigProblem>> {
+        let config = Config::read(table)?;
+        Ok(Box::new(IrcNetwork {
+            network: network.clone(),
+            config,
+        }))
+    }
+}
+
+struct IrcNetwork {
+    network: NetworkName,
+    config: Config,
+}
+
+#[async_trait]
+impl Bridge for IrcNetwork {
+    async fn run(self: Box<Self>, link: Link) -> Result<(), BridgeError> {
+        if self.config.tls.is_none() {
+            warn!(network = %self.network, server = self.config.host, "no TLS: everybody on the path can read and change what is said");
+        }
+        link.reports.capabilities(Capabilities {
+            window: WINDOW,
+            ..Capabilities::default()
+        });
+        let mut driver = Driver {
+            network: self.network,
+            config: self.config,
+            intake: Intake::new(link.reports.clone()),
+            reports: link.reports,
+            requests: link.requests,
+            shutdown: link.shutdown,
+            channels: BTreeMap::new(),
+            deliveries: Deliveries::default(),
+        };
+        driver.stay_connected().await
+    }
+}
+
+/// Everything of one network that outlives a connection.
+pub(crate) struct Driver {
+    pub(crate) network: NetworkName,
+    pub(crate) config: Config,
+    pub(crate) reports: Reports,
+    pub(crate) requests: mpsc::Receiver<Request>,
+    pub(crate) shutdown: CancellationToken,
+    pub(crate) channels: BTreeMap<ChannelName, Channel>,
+    pub(crate) intake: Intake,
+    pub(crate) deliveries: Deliveries,
+}
+
+/// The gateway stops, or this network does.
+pub(crate) struct Stopped;
+
+impl Driver {
+    async fn stay_connected(&mut self) -> Result<(), BridgeError> {
+        let mut backoff = Backoff::default();
+        loop {
+            self.reports.network(NetworkStatus::Connecting);
+            let config = &self.config;
+            let dialled = dial_server(config.host.clone(), config.port, config.tls.clone());
+            let connection = match self.meanwhile(dialled).await {
+                Ok(connection) => connection,
+                Err(Stopped) => break,
+            };
+            let (why, pause) = match connection {
+                Ok(stream) => match self.converse(stream).await? {
+                    End::Stopped => break,
+                    End::Lost {
+                        farewell,
+                        online_for,
+                    } => {
+                        if online_for.is_some_and(|time| time >= STABLE) {
+                            backoff.reset();
+                        }
+                        let pause = farewell.pause();
+                        (farewell.why, pause)
+                    }
+                },
+                Err(error) => (error.to_string(), Duration::ZERO),
+            };
+            self.deliveries.bar_all(self.channels.keys());
+            // A server that asks us to stay away gets its pause on top of our own.
+            let pause = backoff.next_wait() + pause;
+            warn!(network = %self.network, why, retry_in_secs = pause.as_secs_f32(), "not connected");
+            self.reports.network(NetworkStatus::Offline { why });
+            if self.meanwhile(sleep(pause)).await.is_err() {
+                break;
+            }
+        }
+        if !self.intake.is_idle()
+            && timeout(LAST_COMMIT_WITHIN, self.drain_intake())
+                .await
+                .is_err()
+        {
+            self.reports
+                .skip("gap", "the journal did not take what was heard last");
+        }
+        info!(network = %self.network, "stopped");
+        Ok(())
+    }
+
+    /// Waits for `work` and answers the gateway as a network that is away.
+    async fn meanwhile<T>(&mut self, work: impl Future<Output = T>) -> Result<T, Stopped> {
+        tokio::pin!(work);
+        loop {
+            tokio::select! {
+                done = &mut work => return Ok(done),
+                () = self.shutdown.cancelled() => return Err(Stopped),
+                request = self.requests.recv() => self.handle_request_offline(request.ok_or(Stopped)?),
+                planned = self.deliveries.planned() => self.deliveries.give_back(planned),
+                () = self.intake.progress() => {}
+            }
+        }
+    }
+
+    fn handle_request_offline(&mut self, request: Request) {
+        match request {
+            Request::Join(channel, _) => drop(self.want(channel)),
+            Request::Leave(channel) => self.channels.retain(|_, known| *known != channel),
+            Request::Deliver(delivery) => delivery.receipts.finish(Outcome::NotAttempted),
+            Request::Cancel(key) => self.deliveries.cancel(key, None),
+        }
+    }
+
+    /// Notes a channel to be in, unless it can be none.
+    pub(crate) fn want(&mut self, channel: Channel) -> Option<ChannelName> {
+        match ChannelName::parse(channel.native()) {
+            Ok(name) => {
+                self.channels.insert(name.clone(), channel);
+                Some(name)
+            }
+            Err(error) => {
+                warn!(network = %self.network, channel = %channel, "this channel cannot be joined");
+                self.reports.channel(
+                    &channel,
+                    ChannelState::NotJoined {
+                        why: error.to_string(),
+                    },
+                );
+                None
+            }
+        }
+    }
+
+    async fn drain_intake(&mut self) {
+        while !self.intake.is_idle() {
+            self.intake.progress().await;
+        }
+    }
+}
+
+/// What a channel that we never heard of gets.
+pub(crate) fn unknown_channel(channel: &Channel) -> Outcome {
+    Outcome::GiveUp(DeliveryError::NotJoined(format!(
+        "{channel} was never asked for"
+    )))
+}
+
+pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+async fn dial_server(host: String, port: u16, tls: Option<Tls>) -> io::Result<Box<dyn Stream>> {
+    let tcp = dial(&host, port).await?;
+    debug!(host, port, tls = tls.is_some(), "connected");
+    let Some(tls) = tls else {
+        return Ok(Box::new(tcp));
+    };
+    // The certificate is checked against the name that the operator wrote, not against any that
+    // DNS may lead to. There is no way back to plain text.
+    let handshake = TlsConnector::from(tls.client).connect(tls.name, tcp);
+    match timeout(HANDSHAKE_WITHIN, handshake).await {
+        Ok(stream) => Ok(Box::new(stream?)),
+        Err(_) => Err(io::Error::new(
+            io::ErrorKind::TimedOut,
+            "the TLS handshake took too long",
+        )),
+    }
+}

@@ -1,0 +1,59 @@
+//! An author's name, made fit to stand in angle brackets before a line.
+
+use unicode_segmentation::UnicodeSegmentation;
+
+const MAX_GRAPHEMES: usize = 64;
+
+/// A letter with all marks that any writing system needs. More is a stack of marks.
+const MAX_GRAPHEME_BYTES: usize = 32;
+
+/// Returns `name` without anything that could end it early, hide in it or reach beyond it, in at
+/// most `max_bytes`; or nothing, if nothing visible is left.
+pub(super) fn shown(name: &str, max_bytes: usize) -> Option<String> {
+    let mut cleaned = String::with_capacity(name.len().min(1024));
+    for grapheme in name.graphemes(true) {
+        for c in grapheme
+            .chars()
+            .take(if grapheme.len() > MAX_GRAPHEME_BYTES {
+                1
+            } else {
+                usize::MAX
+            })
+        {
+            match c {
+                c if c.is_whitespace() => {
+                    if !cleaned.ends_with(' ') {
+                        cleaned.push(' ');
+                    }
+                }
+                c if c.is_control() || is_invisible(c) => {}
+                // The brackets are ours, so that what stands between them is the name.
+                '<' | '‹' | '〈' | '⟨' | '＜' | '﹤' | '❮' | '❰' => cleaned.push('('),
+                '>' | '›' | '〉' | '⟩' | '＞' | '﹥' | '❯' | '❱' => cleaned.push(')'),
+                c => cleaned.push(c),
+            }
+        }
+        if cleaned.len() > 4 * max_bytes {
+            break;
+        }
+    }
+    let mut out = String::new();
+    for grapheme in cleaned.trim().graphemes(true).take(MAX_GRAPHEMES) {
+        if out.len() + grapheme.len() > max_bytes {
+            break;
+        }
+        out.push_str(grapheme);
+    }
+    out.truncate(out.trim_end().len());
+    (!out.is_empty()).then_some(out)
+}
+
+/// Characters that turn the reading direction around or take no place: with them two names look
+/// the same, or one looks like something else.
+fn is_invisible(c: char) -> bool {
+    matches!(c,
+        '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}'
+        | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}'
+        | '\u{2060}'..='\u{206f}' | '\u{2800}' | '\u{3164}' | '\u{feff}' | '\u{ffa0}'
+        | '\u{fff0}'..='\u{fffb}' | '\u{e0000}'..='\u{e0fff}')
+}
