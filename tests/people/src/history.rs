@@ -194,6 +194,14 @@ impl Account {
         &self.said
     }
 
+    /// The last line of each speaker: speaker and token.
+    pub fn last_of_each(&self) -> BTreeMap<String, String> {
+        self.said
+            .iter()
+            .map(|said| (said.speaker.clone(), said.token.clone()))
+            .collect()
+    }
+
     /// Every fault in what these people saw. Everything that was said counts as due.
     pub fn check(&self, views: &[View]) -> Vec<Fault> {
         let mut faults = Vec::new();

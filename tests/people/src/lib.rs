@@ -12,7 +12,9 @@ pub mod lab;
 pub mod metrics;
 pub mod person;
 pub mod ports;
+pub mod slots;
 pub mod transcript;
+pub mod world;
 
 mod irc;
 mod matrix;
@@ -25,4 +27,5 @@ pub use lab::Lab;
 pub use matrix::{Matrix, MatrixAccount};
 pub use person::{Line, Person};
 pub use transcript::{Heard, Transcript};
+pub use world::{World, WorldPlan};
 pub use xmpp::{Xmpp, XmppAccount};
