@@ -1,0 +1,242 @@
+//! What is going on right now: which network is there, which channel is joined, how far each lane has come.
+//!
+//! Bridges and lanes write, the admin listener and the lanes read. It holds no event and decides nothing.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+
+use comity_bridge::{
+    Capabilities, Channel, ChannelState, NetworkName, NetworkStatus, RoomAddress, Timestamp,
+};
+use serde::Serialize;
+use tokio::sync::watch;
+
+/// All networks and channels of the configuration.
+#[derive(Debug)]
+pub struct Board {
+    networks: BTreeMap<NetworkName, NetworkBoard>,
+    channels: HashMap<Channel, Arc<ChannelBoard>>,
+    rooms: BTreeMap<RoomAddress, Vec<Channel>>,
+}
+
+/// One network.
+#[derive(Debug)]
+pub struct NetworkBoard {
+    /// The protocol's name.
+    pub protocol: &'static str,
+    /// Whether it is there.
+    pub status: watch::Sender<NetworkStatus>,
+    /// What its channels can show.
+    pub capabilities: watch::Sender<Capabilities>,
+}
+
+/// One channel and its lane.
+#[derive(Debug)]
+pub struct ChannelBoard {
+    /// Whether it can be written to.
+    pub state: watch::Sender<ChannelState>,
+    /// Events of the room that the lane has not finished with.
+    pub depth: AtomicU64,
+    /// When the oldest of those was received; 0 when there is none.
+    pub oldest: AtomicI64,
+}
+
+impl Board {
+    /// A board on which nothing is online yet.
+    pub fn new(
+        networks: Vec<(NetworkName, &'static str)>,
+        rooms: Vec<(RoomAddress, Vec<Channel>)>,
+    ) -> Self {
+        let channels = rooms
+            .iter()
+            .flat_map(|(_, channels)| channels)
+            .map(|channel| (channel.clone(), Arc::new(ChannelBoard::new())))
+            .collect();
+        let networks = networks
+            .into_iter()
+            .map(|(name, protocol)| (name, NetworkBoard::new(protocol)))
+            .collect();
+        Board {
+            networks,
+            channels,
+            rooms: rooms.into_iter().collect(),
+        }
+    }
+
+    /// One network of the configuration.
+    pub fn network(&self, name: &NetworkName) -> Option<&NetworkBoard> {
+        self.networks.get(name)
+    }
+
+    /// One channel of the configuration.
+    pub fn channel(&self, channel: &Channel) -> Option<&Arc<ChannelBoard>> {
+        self.channels.get(channel)
+    }
+
+    /// Says whether a network is there. While it is not, none of its channels is joined.
+    pub fn set_network(&self, name: &NetworkName, status: NetworkStatus) {
+        let Some(network) = self.networks.get(name) else {
+            return;
+        };
+        if let NetworkStatus::Offline { why } = &status {
+            for (channel, board) in self
+                .channels
+                .iter()
+                .filter(|(channel, _)| channel.network() == name)
+            {
+                self.set_state(
+                    channel,
+                    board,
+                    ChannelState::NotJoined {
+                        why: format!("the network is away: {why}"),
+                    },
+                );
+            }
+        }
+        network.status.send_replace(status);
+    }
+
+    /// Says whether a channel can be written to.
+    pub fn set_channel(&self, channel: &Channel, state: ChannelState) {
+        if let Some(board) = self.channels.get(channel) {
+            self.set_state(channel, board, state);
+        }
+    }
+
+    fn set_state(&self, channel: &Channel, board: &ChannelBoard, state: ChannelState) {
+        let changed = board.state.send_if_modified(|known| {
+            let changes = *known != state;
+            *known = state.clone();
+            changes
+        });
+        if changed {
+            match state {
+                ChannelState::Joined => tracing::info!(%channel, "joined"),
+                ChannelState::NotJoined { why } => tracing::warn!(%channel, why, "not joined"),
+            }
+        }
+    }
+
+    /// The state of every network and room, for people.
+    pub fn snapshot(&self, now: Timestamp) -> Snapshot {
+        let networks = self
+            .networks
+            .iter()
+            .map(|(name, network)| {
+                let (status, why) = match &*network.status.borrow() {
+                    NetworkStatus::Connecting => ("connecting", None),
+                    NetworkStatus::Online => ("online", None),
+                    NetworkStatus::Offline { why } => ("offline", Some(why.clone())),
+                };
+                NetworkSnapshot {
+                    name: name.clone(),
+                    protocol: network.protocol,
+                    status,
+                    why,
+                }
+            })
+            .collect();
+        let rooms = self
+            .rooms
+            .iter()
+            .map(|(room, channels)| RoomSnapshot {
+                room: room.clone(),
+                channels: channels
+                    .iter()
+                    .filter_map(|channel| self.channel_snapshot(channel, now))
+                    .collect(),
+            })
+            .collect();
+        Snapshot { networks, rooms }
+    }
+
+    fn channel_snapshot(&self, channel: &Channel, now: Timestamp) -> Option<ChannelSnapshot> {
+        let board = self.channels.get(channel)?;
+        let (joined, why) = match &*board.state.borrow() {
+            ChannelState::Joined => (true, None),
+            ChannelState::NotJoined { why } => (false, Some(why.clone())),
+        };
+        let oldest = board.oldest.load(Ordering::Relaxed);
+        let age_ms = if oldest == 0 {
+            0
+        } else {
+            u64::try_from(now.0 - oldest).unwrap_or(0)
+        };
+        Some(ChannelSnapshot {
+            channel: channel.clone(),
+            joined,
+            why,
+            depth: board.depth.load(Ordering::Relaxed),
+            age_ms,
+        })
+    }
+}
+
+impl NetworkBoard {
+    fn new(protocol: &'static str) -> Self {
+        NetworkBoard {
+            protocol,
+            status: watch::Sender::new(NetworkStatus::Connecting),
+            capabilities: watch::Sender::new(Capabilities::default()),
+        }
+    }
+}
+
+impl ChannelBoard {
+    fn new() -> Self {
+        ChannelBoard {
+            state: watch::Sender::new(ChannelState::NotJoined {
+                why: "not asked for yet".to_owned(),
+            }),
+            depth: AtomicU64::new(0),
+            oldest: AtomicI64::new(0),
+        }
+    }
+}
+
+/// Everything on the board at one moment.
+#[derive(Clone, Debug, Serialize)]
+pub struct Snapshot {
+    /// By name.
+    pub networks: Vec<NetworkSnapshot>,
+    /// By address.
+    pub rooms: Vec<RoomSnapshot>,
+}
+
+/// One network at one moment.
+#[derive(Clone, Debug, Serialize)]
+pub struct NetworkSnapshot {
+    /// Its configured name.
+    pub name: NetworkName,
+    /// The protocol's name.
+    pub protocol: &'static str,
+    /// `connecting`, `online` or `offline`.
+    pub status: &'static str,
+    /// Why it is offline.
+    pub why: Option<String>,
+}
+
+/// One room at one moment.
+#[derive(Clone, Debug, Serialize)]
+pub struct RoomSnapshot {
+    /// Its address.
+    pub room: RoomAddress,
+    /// Where it is shown.
+    pub channels: Vec<ChannelSnapshot>,
+}
+
+/// One channel at one moment.
+#[derive(Clone, Debug, Serialize)]
+pub struct ChannelSnapshot {
+    /// Its name.
+    pub channel: Channel,
+    /// Whether it can be written to.
+    pub joined: bool,
+    /// Why not.
+    pub why: Option<String>,
+    /// Events that wait for this channel.
+    pub depth: u64,
+    /// How long the oldest of them has waited.
+    pub age_ms: u64,
+}
