@@ -1,0 +1,78 @@
+//! The journal's directory, its lock and its connections.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags};
+
+use crate::journal::JournalError;
+
+/// The journal's files, held by this process alone as long as this lives.
+#[derive(Debug)]
+pub(crate) struct Files {
+    database: PathBuf,
+    _lock: File,
+}
+
+impl Files {
+    pub(crate) fn open(dir: &Path) -> Result<Files, JournalError> {
+        let fails = |path: &Path| {
+            let path = path.to_owned();
+            move |source| JournalError::Directory { path, source }
+        };
+        std::fs::create_dir_all(dir).map_err(fails(dir))?;
+        let lock_path = dir.join("journal.lock");
+        let lock = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&lock_path)
+            .map_err(fails(&lock_path))?;
+        // Two gateways on one journal would both believe that they alone have what is in it.
+        match lock.try_lock() {
+            Ok(()) => Ok(Files {
+                database: dir.join("journal.sqlite"),
+                _lock: lock,
+            }),
+            Err(TryLockError::WouldBlock) => Err(JournalError::InUse(dir.to_owned())),
+            Err(TryLockError::Error(source)) => Err(JournalError::Directory {
+                path: lock_path,
+                source,
+            }),
+        }
+    }
+
+    /// The one connection that writes. `synchronous=FULL`: a commit is on the disk when it returns. Checkpoints
+    /// run elsewhere, so that no commit waits for one.
+    pub(super) fn writer(&self) -> Result<Connection, rusqlite::Error> {
+        let connection = Connection::open(&self.database)?;
+        connection.busy_timeout(Duration::from_secs(30))?;
+        connection.pragma_update(None, "journal_mode", "WAL")?;
+        connection.pragma_update(None, "synchronous", "FULL")?;
+        connection.pragma_update(None, "wal_autocheckpoint", 0)?;
+        connection.pragma_update(None, "cache_size", -8000)?;
+        connection.set_prepared_statement_cache_capacity(32);
+        Ok(connection)
+    }
+
+    /// A connection beside it.
+    pub(super) fn another(&self) -> Result<Connection, rusqlite::Error> {
+        let connection = Connection::open_with_flags(
+            &self.database,
+            OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+        )?;
+        connection.busy_timeout(Duration::from_secs(30))?;
+        connection.pragma_update(None, "synchronous", "FULL")?;
+        connection.pragma_update(None, "cache_size", -2000)?;
+        connection.set_prepared_statement_cache_capacity(16);
+        Ok(connection)
+    }
+
+    /// The write-ahead log.
+    pub(super) fn wal(&self) -> PathBuf {
+        let mut name = self.database.clone().into_os_string();
+        name.push("-wal");
+        name.into()
+    }
+}

@@ -1,0 +1,305 @@
+use comity_bridge::event::{Edit, Message, MessageKind};
+use comity_bridge::{Text, UserAddress};
+
+use super::*;
+
+struct Fixture {
+    dir: tempfile::TempDir,
+    rooms: Vec<(RoomAddress, Vec<Channel>)>,
+}
+
+impl Fixture {
+    fn new() -> Self {
+        let room = "#rust@gw1.example".parse().expect("a room");
+        let channels = vec![channel("libera/#rust"), channel("home/!r")];
+        Fixture {
+            dir: tempfile::tempdir().expect("a directory"),
+            rooms: vec![(room, channels)],
+        }
+    }
+
+    fn open(&self) -> (Journal, JournalThreads) {
+        Journal::open(self.dir.path(), &self.rooms, Metrics::new([])).expect("the journal opens")
+    }
+
+    fn room(&self) -> &RoomAddress {
+        &self.rooms[0].0
+    }
+}
+
+fn channel(name: &str) -> Channel {
+    name.parse().expect("a channel")
+}
+
+fn network() -> NetworkName {
+    "libera".parse().expect("a name")
+}
+
+fn draft(number: u64, content: Content<NativeRef>) -> Entry {
+    Entry::Event(Box::new(Draft {
+        id: EventId::from_ulid(ulid::Ulid::from_parts(number, 7)),
+        room: "#rust@gw1.example".parse().expect("a room"),
+        channel: channel("libera/#rust"),
+        source_id: SourceId(format!("native-{number}")),
+        author: Author {
+            id: "libera/alice".to_owned(),
+            address: UserAddress::of("alice", "libera.gw1.example"),
+            name: "alice".to_owned(),
+            avatar: None,
+            bot: false,
+            unknown: BTreeMap::new(),
+        },
+        time: Timestamp(1),
+        received: Timestamp(1),
+        content,
+        via: vec!["gw1.example".to_owned()],
+    }))
+}
+
+fn said(number: u64) -> Entry {
+    draft(
+        number,
+        Content::Message(Message::of(
+            MessageKind::Text,
+            Text::plain(format!("line {number}")),
+        )),
+    )
+}
+
+fn append(entries: Vec<Entry>) -> Append {
+    Append {
+        network: network(),
+        entries,
+        cursor: None,
+        writes: Vec::new(),
+    }
+}
+
+fn id(number: u64) -> EventId {
+    EventId::from_ulid(ulid::Ulid::from_parts(number, 7))
+}
+
+#[tokio::test]
+async fn what_is_committed_is_there_after_the_journal_is_opened_again() {
+    let fixture = Fixture::new();
+    let (journal, threads) = fixture.open();
+    let mut report = append(vec![said(1), said(2)]);
+    report.cursor = Some(Cursor("s42".to_owned()));
+    report.writes = vec![
+        ("alias".to_owned(), "!r".to_owned()),
+        ("gone".to_owned(), String::new()),
+    ];
+    assert_eq!(
+        journal.append(report).await,
+        Some(vec![Verdict::Accepted(id(1)), Verdict::Accepted(id(2))])
+    );
+    drop(journal);
+    threads.join();
+
+    let (journal, _threads) = fixture.open();
+    let remembered = journal.remembered(&network()).await.expect("read");
+    assert_eq!(remembered.cursor, Some(Cursor("s42".to_owned())));
+    assert_eq!(
+        remembered.writes,
+        BTreeMap::from([("alias".to_owned(), "!r".to_owned())])
+    );
+    assert_eq!(
+        *journal
+            .tail(fixture.room())
+            .expect("a tail")
+            .head()
+            .borrow(),
+        2
+    );
+    let (lane, start) = journal
+        .lane(fixture.room(), &channel("home/!r"))
+        .await
+        .expect("a lane");
+    assert_eq!(
+        start,
+        LaneStart {
+            done: 2,
+            tried: 2,
+            head: 2
+        },
+        "a new channel begins at the end"
+    );
+    let events = journal.events(lane, 0, 10).await.expect("read");
+    assert_eq!(
+        events.iter().map(|e| (e.seq, e.id)).collect::<Vec<_>>(),
+        [(1, id(1)), (2, id(2))]
+    );
+}
+
+#[tokio::test]
+async fn the_same_thing_reported_twice_is_one_event() {
+    let fixture = Fixture::new();
+    let (journal, _threads) = fixture.open();
+    journal.append(append(vec![said(1)])).await;
+    let verdicts = journal
+        .append(append(vec![said(1), said(2), said(2)]))
+        .await;
+    let expected = [
+        Verdict::Duplicate(id(1)),
+        Verdict::Accepted(id(2)),
+        Verdict::Duplicate(id(2)),
+    ];
+    assert_eq!(verdicts.as_deref(), Some(&expected[..]));
+    assert_eq!(
+        *journal
+            .tail(fixture.room())
+            .expect("a tail")
+            .head()
+            .borrow(),
+        2,
+        "no gap in seq"
+    );
+}
+
+#[tokio::test]
+async fn no_answer_leaves_and_no_lane_sees_an_event_before_it_is_committed() {
+    let fixture = Fixture::new();
+    let (journal, _threads) = fixture.open();
+    let thaw = journal.freeze().await;
+    let mut answer = Box::pin(journal.append(append(vec![said(1)])));
+    let head = journal.tail(fixture.room()).expect("a tail").head();
+    // Everything that can run without the writer has run when a yield comes back.
+    for _ in 0..100 {
+        assert!(futures_util::poll!(&mut answer).is_pending());
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(*head.borrow(), 0);
+    drop(thaw);
+    assert_eq!(answer.await, Some(vec![Verdict::Accepted(id(1))]));
+    assert_eq!(*head.borrow(), 1);
+}
+
+#[tokio::test]
+async fn a_native_reference_is_resolved_to_where_the_message_was_born_or_shown() {
+    let fixture = Fixture::new();
+    let (journal, _threads) = fixture.open();
+    journal.append(append(vec![said(1)])).await;
+    let (lane, _) = journal
+        .lane(fixture.room(), &channel("libera/#rust"))
+        .await
+        .expect("a lane");
+    let write = LaneWrite {
+        done: 1,
+        tried: 3,
+        parts: vec![(1, 0, vec![NativeId::from("$shown")])],
+        ..LaneWrite::default()
+    };
+    journal
+        .write_lane(lane, write)
+        .await
+        .expect("open")
+        .await
+        .expect("durable");
+    let edit = |number, target: &str| {
+        draft(
+            number,
+            Content::Edit(Edit {
+                target: target.into(),
+                text: Text::plain("x"),
+                unknown: BTreeMap::new(),
+            }),
+        )
+    };
+    let verdicts = journal
+        .append(append(vec![
+            edit(2, "native-1"),
+            edit(3, "$shown"),
+            edit(4, "$nobody"),
+        ]))
+        .await;
+    let expected = [
+        Verdict::Accepted(id(2)),
+        Verdict::Accepted(id(3)),
+        Verdict::Refused(Refusal::UnknownTarget),
+    ];
+    assert_eq!(verdicts.as_deref(), Some(&expected[..]));
+    let events = journal.events(lane, 1, 10).await.expect("read");
+    assert!(
+        events
+            .iter()
+            .all(|e| matches!(&e.content, Content::Edit(edit) if edit.target == id(1)))
+    );
+    let ids = journal.native_ids(lane, id(1)).await.expect("read");
+    assert_eq!(ids, [NativeId::from("native-1"), NativeId::from("$shown")]);
+}
+
+#[tokio::test]
+async fn a_lane_finds_its_place_its_plans_and_its_dead_letters_again() {
+    let fixture = Fixture::new();
+    let (journal, threads) = fixture.open();
+    let (lane, _) = journal
+        .lane(fixture.room(), &channel("home/!r"))
+        .await
+        .expect("a lane");
+    journal
+        .append(append(vec![said(1), said(2), said(3)]))
+        .await;
+    let letter = DeadLetter {
+        seq: 1,
+        parked: true,
+        reason: "forbidden: +m".to_owned(),
+        at: Timestamp(9),
+    };
+    let write = LaneWrite {
+        done: 1,
+        tried: 5,
+        parts: vec![(2, 0, vec![NativeId::from("$a")]), (2, 1, Vec::new())],
+        plans: vec![(
+            2,
+            vec!["one".to_owned(), "two".to_owned(), "three".to_owned()],
+        )],
+        dead: vec![letter.clone()],
+    };
+    journal
+        .write_lane(lane, write)
+        .await
+        .expect("open")
+        .await
+        .expect("durable");
+    drop(journal);
+    threads.join();
+
+    let (journal, _threads) = fixture.open();
+    let (lane, start) = journal
+        .lane(fixture.room(), &channel("home/!r"))
+        .await
+        .expect("a lane");
+    assert_eq!(
+        start,
+        LaneStart {
+            done: 1,
+            tried: 5,
+            head: 3
+        }
+    );
+    let plan = journal.plan(lane, 2).await.expect("read").expect("a plan");
+    assert_eq!(plan.parts, ["one", "two", "three"]);
+    assert_eq!(
+        plan.done,
+        BTreeMap::from([(0, vec![NativeId::from("$a")]), (1, Vec::new())])
+    );
+    assert_eq!(journal.dead_letters(lane).await.expect("read"), [letter]);
+}
+
+#[tokio::test]
+async fn a_journal_belongs_to_one_process_and_one_from_the_future_is_refused() {
+    let fixture = Fixture::new();
+    let (journal, threads) = fixture.open();
+    let again = Journal::open(fixture.dir.path(), &fixture.rooms, Metrics::new([]));
+    assert!(matches!(again, Err(JournalError::InUse(_))));
+    drop(journal);
+    threads.join();
+    let connection =
+        rusqlite::Connection::open(fixture.dir.path().join("journal.sqlite")).expect("open");
+    connection
+        .pragma_update(None, "user_version", 99)
+        .expect("write");
+    drop(connection);
+    let newer = Journal::open(fixture.dir.path(), &fixture.rooms, Metrics::new([]));
+    assert!(matches!(newer, Err(JournalError::Newer { found: 99, .. })));
+}
