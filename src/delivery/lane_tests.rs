@@ -1,0 +1,196 @@
+use super::*;
+
+const NOW: Timestamp = Timestamp(1);
+
+fn lane(done: u64, tried: u64, head: u64, window: usize) -> Lane {
+    let mut lane = Lane::new(LaneStart { done, tried, head });
+    lane.set_window(window);
+    commit(&mut lane);
+    lane
+}
+
+fn commit(lane: &mut Lane) -> Option<LaneWrite> {
+    let Write { write, .. } = lane.take_write()?;
+    lane.written(write.done, write.tried);
+    Some(write)
+}
+
+fn finish(outcome: Outcome) -> Receipt {
+    Receipt::Finish {
+        outcome,
+        parts: Vec::new(),
+    }
+}
+
+fn lost() -> DeliveryError {
+    DeliveryError::ConnectionLost("test".to_owned())
+}
+
+#[test]
+fn nothing_is_handed_over_before_the_journal_knows_that_it_may_be() {
+    let mut lane = Lane::new(LaneStart {
+        done: 5,
+        tried: 5,
+        head: 9,
+    });
+    lane.set_window(4);
+    assert!(!lane.may_hand_over());
+    let write = commit(&mut lane).expect("a write");
+    assert_eq!((write.done, write.tried), (5, 13));
+    assert!(lane.may_hand_over());
+}
+
+#[test]
+fn no_more_than_a_window_is_out() {
+    let mut lane = lane(0, 0, 9, 2);
+    lane.hand_over();
+    lane.hand_over();
+    assert!(!lane.may_hand_over());
+    lane.receipt(2, finish(Outcome::Shown), NOW);
+    assert!(lane.may_hand_over());
+    assert_eq!(lane.done(), 0, "the first is still out");
+    lane.receipt(1, finish(Outcome::Shown), NOW);
+    assert_eq!(lane.done(), 2);
+}
+
+#[test]
+fn after_a_crash_what_may_have_been_tried_is_in_doubt_and_nothing_else() {
+    let mut lane = lane(3, 9, 5, 4);
+    assert_eq!(
+        lane.hand_over(),
+        Attempt {
+            number: 1,
+            doubt: true
+        }
+    );
+    assert_eq!(
+        lane.hand_over(),
+        Attempt {
+            number: 1,
+            doubt: true
+        }
+    );
+    assert_eq!(
+        lane.hand_over(),
+        Attempt {
+            number: 1,
+            doubt: false
+        },
+        "6 came after the restart"
+    );
+}
+
+#[test]
+fn a_failure_holds_the_lane_until_all_is_back_and_then_begins_at_the_first_unfinished() {
+    let mut lane = lane(0, 0, 9, 4);
+    for _ in 0..3 {
+        lane.hand_over();
+    }
+    lane.receipt(1, finish(Outcome::Shown), NOW);
+    lane.receipt(
+        2,
+        finish(Outcome::Retry {
+            after: Duration::from_secs(7),
+            why: lost(),
+        }),
+        NOW,
+    );
+    assert_eq!(lane.settle(), None, "3 is still out");
+    assert!(!lane.may_hand_over());
+    lane.receipt(3, finish(Outcome::NotAttempted), NOW);
+    assert_eq!(
+        lane.settle(),
+        Some(Failure {
+            after: Duration::from_secs(7),
+            why: Some(lost())
+        })
+    );
+    assert_eq!(lane.next(), 2);
+    assert_eq!(
+        lane.hand_over(),
+        Attempt {
+            number: 2,
+            doubt: false
+        }
+    );
+    assert_eq!(
+        lane.hand_over(),
+        Attempt {
+            number: 1,
+            doubt: false
+        },
+        "3 was not attempted"
+    );
+}
+
+#[test]
+fn what_was_shown_out_of_turn_is_not_shown_again() {
+    let mut lane = lane(0, 0, 9, 4);
+    lane.hand_over();
+    lane.hand_over();
+    lane.receipt(1, finish(Outcome::Ambiguous { why: lost() }), NOW);
+    lane.receipt(2, finish(Outcome::Shown), NOW);
+    assert!(lane.settle().is_some());
+    assert_eq!(
+        lane.hand_over(),
+        Attempt {
+            number: 2,
+            doubt: true
+        }
+    );
+    assert!(lane.step_over_finished());
+    assert_eq!(lane.next(), 3);
+    lane.receipt(1, finish(Outcome::Shown), NOW);
+    assert_eq!(lane.done(), 2);
+}
+
+#[test]
+fn a_dead_letter_is_kept_with_its_reason_and_its_successors_go_on() {
+    let mut lane = lane(0, 0, 9, 4);
+    lane.hand_over();
+    let why = DeliveryError::TooLarge("9 MB".to_owned());
+    assert_eq!(
+        lane.receipt(1, finish(Outcome::GiveUp(why.clone())), NOW),
+        Some(Note::Dead(1, why))
+    );
+    assert_eq!(lane.done(), 1);
+    let write = commit(&mut lane).expect("a write");
+    assert_eq!(
+        write.dead,
+        [DeadLetter {
+            seq: 1,
+            parked: false,
+            reason: "too large: 9 MB".to_owned(),
+            at: NOW
+        }]
+    );
+}
+
+#[test]
+fn a_delivery_that_kills_its_bridge_three_times_is_parked_alone() {
+    let mut lane = lane(0, 0, 9, 4);
+    lane.hand_over();
+    lane.hand_over();
+    lane.receipt(1, Receipt::Dropped, NOW);
+    lane.receipt(2, Receipt::Dropped, NOW);
+    for death in [2, 3] {
+        assert!(lane.settle().is_some());
+        lane.hand_over();
+        assert!(!lane.may_hand_over(), "one at a time after a death");
+        let note = lane.receipt(1, Receipt::Dropped, NOW);
+        assert_eq!(note.is_some(), death == 3);
+    }
+    assert_eq!(lane.done(), 1, "2 goes on");
+}
+
+#[test]
+fn events_that_are_not_for_the_channel_cost_no_commit_each() {
+    let mut lane = lane(0, 0, 1000, 4);
+    let mut writes = 0;
+    for _ in 0..1000 {
+        lane.pass();
+        writes += u32::from(commit(&mut lane).is_some());
+    }
+    assert_eq!(lane.done(), 1000);
+    assert!(writes <= 300, "{writes}");
+}
