@@ -37,9 +37,14 @@ impl Router {
                     .map(|channel| (channel.clone(), room.clone()))
             })
             .collect();
+        let networks = rooms
+            .keys()
+            .map(|channel| channel.network().clone())
+            .collect();
         Router {
             domain: domain.to_owned(),
             rooms,
+            networks,
         }
     }
 
