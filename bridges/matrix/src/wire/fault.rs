@@ -1,0 +1,180 @@
+//! Why the homeserver did not do what it was asked to.
+//!
+//! The answer to a failed request decides what happens to a message, so the line that matters is
+//! drawn here: did the request certainly not arrive, may it have arrived, or was it refused?
+
+use std::time::Duration;
+
+use http::StatusCode;
+use serde::Deserialize;
+
+/// A call that brought no answer of the expected form.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub(crate) enum Fault {
+    /// No connection came about: the request was certainly not carried out.
+    #[error("the homeserver cannot be reached: {0}")]
+    Unreachable(String),
+    /// The connection broke, took too long, or the server failed: it may have been carried out.
+    #[error("the homeserver did not answer: {0}")]
+    Broken(String),
+    /// The server asks to come back later (`M_LIMIT_EXCEEDED`).
+    #[error("the homeserver limits the rate; again after {} ms", .0.as_millis())]
+    Limited(Duration),
+    /// The server understood and said no.
+    #[error("{errcode}: {error}")]
+    Refused {
+        status: u16,
+        errcode: String,
+        error: String,
+    },
+    /// A success whose body is not what the specification says.
+    #[error("the homeserver's answer does not parse: {0}")]
+    Unreadable(String),
+}
+
+#[derive(Deserialize)]
+struct ErrorBody {
+    errcode: Option<String>,
+    error: Option<String>,
+    retry_after_ms: Option<u64>,
+}
+
+/// How long to wait after a 429 that does not say how long.
+const UNTOLD_PAUSE: Duration = Duration::from_secs(2);
+/// A server that asks for more than this is asked again after this.
+const LONGEST_PAUSE: Duration = Duration::from_secs(15 * 60);
+/// How much of a stranger's error text is kept.
+const MAX_ERROR_CHARS: usize = 200;
+
+impl Fault {
+    /// Reads a response whose status is not a success.
+    pub(crate) fn from_response(
+        status: StatusCode,
+        headers: &http::HeaderMap,
+        body: &[u8],
+    ) -> Self {
+        let parsed = serde_json::from_slice::<ErrorBody>(body).ok();
+        if status == StatusCode::TOO_MANY_REQUESTS {
+            // The header came with Matrix 1.10; older servers put it into the body only.
+            let header = headers
+                .get(http::header::RETRY_AFTER)
+                .and_then(|value| value.to_str().ok())
+                .and_then(|text| text.trim().parse::<u64>().ok())
+                .map(Duration::from_secs);
+            let body = parsed
+                .and_then(|body| body.retry_after_ms)
+                .map(Duration::from_millis);
+            let pause = header.or(body).unwrap_or(UNTOLD_PAUSE);
+            return Self::Limited(pause.min(LONGEST_PAUSE));
+        }
+        let (errcode, error) = match parsed {
+            Some(ErrorBody {
+                errcode: Some(errcode),
+                error,
+                ..
+            }) => (errcode, error.unwrap_or_default()),
+            _ if status.is_server_error() => (String::new(), String::new()),
+            _ => (format!("HTTP {}", status.as_u16()), String::new()),
+        };
+        let error = visible(&error);
+        let errcode = visible(&errcode);
+        if status.is_server_error() || status == StatusCode::REQUEST_TIMEOUT {
+            let what = if error.is_empty() { errcode } else { error };
+            return Self::Broken(
+                format!("status {} {what}", status.as_u16())
+                    .trim_end()
+                    .to_owned(),
+            );
+        }
+        Self::Refused {
+            status: status.as_u16(),
+            errcode,
+            error,
+        }
+    }
+
+    /// The `errcode` of a refusal.
+    pub(crate) fn errcode(&self) -> Option<&str> {
+        match self {
+            Self::Refused { errcode, .. } => Some(errcode),
+            _ => None,
+        }
+    }
+
+    /// Whether the server said that this may not be done (by this user, in this room).
+    pub(crate) fn is_forbidden(&self) -> bool {
+        self.errcode() == Some("M_FORBIDDEN")
+    }
+
+    /// Whether the server does not know what was asked for.
+    pub(crate) fn is_not_found(&self) -> bool {
+        matches!(self, Self::Refused { status: 404, .. })
+    }
+
+    /// Whether our token is not accepted: nothing works until the registration is put right.
+    pub(crate) fn is_bad_token(&self) -> bool {
+        matches!(self, Self::Refused { status: 401, .. })
+            || matches!(self.errcode(), Some("M_UNKNOWN_TOKEN" | "M_MISSING_TOKEN"))
+    }
+}
+
+fn visible(text: &str) -> String {
+    text.chars()
+        .filter(|c| !c.is_control())
+        .take(MAX_ERROR_CHARS)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{HeaderMap, HeaderValue};
+
+    use super::*;
+
+    #[test]
+    fn a_rate_limit_is_read_from_the_body_and_the_header_wins() {
+        let body = br#"{"errcode":"M_LIMIT_EXCEEDED","error":"slow","retry_after_ms":1500}"#;
+        let mut headers = HeaderMap::new();
+        let status = StatusCode::TOO_MANY_REQUESTS;
+        assert_eq!(
+            Fault::from_response(status, &headers, body),
+            Fault::Limited(Duration::from_millis(1500))
+        );
+        headers.insert("retry-after", HeaderValue::from_static("3"));
+        assert_eq!(
+            Fault::from_response(status, &headers, body),
+            Fault::Limited(Duration::from_secs(3))
+        );
+    }
+
+    #[test]
+    fn a_rate_limit_without_a_time_still_pauses_and_an_absurd_one_is_capped() {
+        let none = HeaderMap::new();
+        let status = StatusCode::TOO_MANY_REQUESTS;
+        assert_eq!(
+            Fault::from_response(status, &none, b"<html>"),
+            Fault::Limited(UNTOLD_PAUSE)
+        );
+        let body = br#"{"retry_after_ms":999999999999}"#;
+        assert_eq!(
+            Fault::from_response(status, &none, body),
+            Fault::Limited(LONGEST_PAUSE)
+        );
+    }
+
+    #[test]
+    fn a_proxys_error_page_is_a_broken_call_and_not_a_refusal() {
+        let none = HeaderMap::new();
+        let fault = Fault::from_response(StatusCode::BAD_GATEWAY, &none, b"<h1>502</h1>");
+        assert_eq!(fault, Fault::Broken("status 502".into()));
+    }
+
+    #[test]
+    fn a_refusal_keeps_its_code_and_loses_control_characters() {
+        let none = HeaderMap::new();
+        let body = b"{\"errcode\":\"M_FORBIDDEN\",\"error\":\"no\\u0000\\nway\"}";
+        let fault = Fault::from_response(StatusCode::FORBIDDEN, &none, body);
+        assert!(fault.is_forbidden());
+        assert_eq!(fault.to_string(), "M_FORBIDDEN: noway");
+    }
+}
