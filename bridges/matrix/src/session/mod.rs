@@ -1,0 +1,614 @@
+//! The application service as a state machine: it opens no socket and reads no clock.
+//!
+//! Input comes by `handle_*`, output is taken by `poll_action`, and `poll_timeout` says when to
+//! call `handle_timeout`. The parts, one file each:
+//!
+//! - `health`: is the homeserver there, does it know us, can it reach us?
+//! - `room`: one configured channel, from its name to "joined".
+//! - `lane`: the deliveries of one channel, one after another.
+//! - `ghosts`: what the homeserver already knows of our ghosts.
+//! - `intake`: transactions, one at a time, up to their commit.
+
+mod ghosts;
+mod health;
+mod intake;
+mod lane;
+mod recent;
+mod room;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use comity_bridge::event::Timestamp;
+use comity_bridge::{
+    Channel, ChannelState, Delivery, DeliveryKey, Event, Incoming, Outcome, Plan, Refs,
+};
+use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId};
+
+use crate::config::Users;
+use crate::ident::{Names, RoomName};
+use crate::wire::call::{Answer, Call, MemberState};
+use crate::wire::event::RoomEvent;
+use crate::wire::fault::Fault;
+
+use ghosts::Ghosts;
+use health::{Health, Turn};
+use intake::Intake;
+use lane::{Lane, Step};
+use room::Room;
+
+/// What a session needs to know of its network's configuration.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    pub(crate) names: Names,
+    pub(crate) bot_name: String,
+    pub(crate) registration: String,
+    pub(crate) users: Users,
+}
+
+/// Names a call while it is under way.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub(crate) struct CallId(u64);
+
+/// Names a transaction until it is answered.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub(crate) struct Ticket(pub(crate) u64);
+
+/// What the driver shall do.
+#[derive(Debug)]
+pub(crate) enum Action {
+    /// Ask the homeserver, then [`Session::handle_answer`].
+    Call { id: CallId, call: Call },
+    /// The homeserver is usable.
+    Online,
+    /// It is not.
+    Offline(String),
+    /// A channel can or cannot be written to.
+    Channel(Channel, ChannelState),
+    /// Keep this across restarts.
+    Remember { key: String, value: String },
+    /// Make a splitting durable, then [`Session::handle_planned`].
+    Plan {
+        key: DeliveryKey,
+        parts: Vec<String>,
+    },
+    /// A part has landed.
+    Part {
+        key: DeliveryKey,
+        index: usize,
+        id: OwnedEventId,
+    },
+    /// A delivery is over.
+    Finish { key: DeliveryKey, outcome: Outcome },
+    /// Commit, then [`Session::handle_committed`].
+    Commit {
+        ticket: Ticket,
+        incoming: Vec<Incoming>,
+    },
+    /// Answer a transaction: 200 when it is taken, 503 when it is to come again.
+    Answer { ticket: Ticket, taken: bool },
+    /// Count what could not be taken.
+    Skip {
+        reason: &'static str,
+        detail: String,
+    },
+}
+
+/// Whom an answer is for.
+#[derive(Debug)]
+enum Asker {
+    Health,
+    Ping,
+    Room(Channel),
+    Lane(Channel),
+    Member(OwnedRoomId, OwnedUserId),
+    Nobody,
+}
+
+/// One delivery, as far as the session needs it.
+#[derive(Debug)]
+pub(crate) struct Job {
+    pub(crate) key: DeliveryKey,
+    pub(crate) event: std::sync::Arc<Event>,
+    pub(crate) refs: Refs,
+    pub(crate) attempt: u32,
+    pub(crate) doubt: bool,
+    pub(crate) plan: Option<Plan>,
+}
+
+impl Job {
+    /// What of a delivery is not its receipts.
+    pub(crate) fn of(delivery: &Delivery) -> Self {
+        Self {
+            key: delivery.key.clone(),
+            event: delivery.event.clone(),
+            refs: delivery.refs.clone(),
+            attempt: delivery.attempt,
+            doubt: delivery.doubt,
+            plan: delivery.plan.clone(),
+        }
+    }
+
+    fn received(&self) -> Timestamp {
+        self.event.received
+    }
+}
+
+/// The key under which the room of an alias is kept.
+const ROOM_KEY: &str = "room/";
+
+/// One application service on one homeserver.
+pub(crate) struct Session {
+    settings: Settings,
+    health: Health,
+    rooms: BTreeMap<Channel, Room>,
+    lanes: BTreeMap<Channel, Lane>,
+    by_room: HashMap<OwnedRoomId, Channel>,
+    ghosts: Ghosts,
+    intake: Intake,
+    remembered: BTreeMap<String, String>,
+    calls: HashMap<CallId, Asker>,
+    next_call: u64,
+    actions: VecDeque<Action>,
+    stopping: bool,
+}
+
+impl Session {
+    pub(crate) fn new(
+        now: Instant,
+        settings: Settings,
+        remembered: BTreeMap<String, String>,
+    ) -> Self {
+        let mut session = Self {
+            health: Health::new(now, &settings),
+            intake: Intake::new(now),
+            settings,
+            rooms: BTreeMap::new(),
+            lanes: BTreeMap::new(),
+            by_room: HashMap::new(),
+            ghosts: Ghosts::new(),
+            remembered,
+            calls: HashMap::new(),
+            next_call: 0,
+            actions: VecDeque::new(),
+            stopping: false,
+        };
+        session.proceed(now);
+        session
+    }
+
+    /// What to do next; none when there is nothing to do until something is handled.
+    pub(crate) fn poll_action(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+
+    /// When [`Session::handle_timeout`] wants to be called, at the latest.
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        let rooms = self.rooms.values().filter_map(|room| {
+            if self.health.is_up() {
+                room.due()
+            } else {
+                None
+            }
+        });
+        self.health
+            .due()
+            .into_iter()
+            .chain(rooms)
+            .chain(self.intake.due())
+            .min()
+    }
+
+    pub(crate) fn handle_timeout(&mut self, now: Instant) {
+        self.proceed(now);
+    }
+
+    /// Whether nothing is under way any more; asked when stopping.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.lanes.values().all(Lane::is_empty) && !self.intake.is_committing()
+    }
+
+    // Requests of the gateway.
+
+    pub(crate) fn handle_join(&mut self, now: Instant, channel: Channel) {
+        let Some(name) = RoomName::parse(channel.native()) else {
+            let why = "a matrix channel is #alias:server or !room-id".to_owned();
+            self.actions
+                .push_back(Action::Channel(channel, ChannelState::NotJoined { why }));
+            return;
+        };
+        if self.rooms.contains_key(&channel) {
+            return;
+        }
+        let known = match &name {
+            RoomName::Id(id) => Some(id.clone()),
+            RoomName::Alias(alias) => self
+                .remembered
+                .get(&format!("{ROOM_KEY}{alias}"))
+                .and_then(|id| OwnedRoomId::try_from(id.as_str()).ok()),
+        };
+        let mut room = Room::new(now, name, known.clone());
+        if let Some(id) = known
+            && !self.claim(&id, &channel)
+        {
+            room.clash(now);
+        }
+        self.rooms.insert(channel.clone(), room);
+        self.lanes.entry(channel).or_default();
+        self.proceed(now);
+    }
+
+    pub(crate) fn handle_leave(&mut self, now: Instant, channel: &Channel) {
+        if let Some(room) = self.rooms.remove(channel)
+            && let Some(id) = room.id()
+            && self.by_room.get(id) == Some(channel)
+        {
+            self.by_room.remove(id);
+            let (user, room) = (self.settings.names.bot().clone(), id.clone());
+            self.ask(Asker::Nobody, Call::Leave { user, room });
+        }
+        if let Some(mut lane) = self.lanes.remove(channel) {
+            lane.abandon(&mut self.actions);
+        }
+        self.proceed(now);
+    }
+
+    pub(crate) fn handle_delivery(&mut self, now: Instant, job: Job) {
+        match self.lanes.get_mut(&job.key.channel) {
+            Some(lane) => lane.push(now, job, &mut self.actions),
+            None => self.actions.push_back(lane::decline(&job)),
+        }
+        self.proceed(now);
+    }
+
+    pub(crate) fn handle_cancel(&mut self, now: Instant, key: &DeliveryKey) {
+        if let Some(lane) = self.lanes.get_mut(&key.channel) {
+            lane.cancel(now, key, &mut self.actions);
+        }
+        self.proceed(now);
+    }
+
+    /// No new work: what is under way may end, the rest is given back.
+    pub(crate) fn handle_shutdown(&mut self, now: Instant) {
+        self.stopping = true;
+        self.proceed(now);
+    }
+
+    /// The time is over: what is still under way may or may not have arrived.
+    pub(crate) fn handle_end(&mut self) {
+        for lane in self.lanes.values_mut() {
+            lane.abandon(&mut self.actions);
+        }
+    }
+
+    // What the homeserver sends.
+
+    /// Takes the events of a transaction. It is answered by [`Action::Answer`].
+    pub(crate) fn handle_transaction(
+        &mut self,
+        now: Instant,
+        ticket: Ticket,
+        events: Vec<RoomEvent>,
+    ) {
+        self.intake.push(now, ticket, events);
+        self.proceed(now);
+    }
+
+    /// The journal has (`true`) or could not take (`false`) what [`Action::Commit`] asked for.
+    pub(crate) fn handle_committed(&mut self, now: Instant, ticket: Ticket, committed: bool) {
+        if self.intake.handle_committed(ticket) {
+            self.actions.push_back(Action::Answer {
+                ticket,
+                taken: committed,
+            });
+        }
+        self.proceed(now);
+    }
+
+    // What became of our own actions.
+
+    pub(crate) fn handle_planned(&mut self, now: Instant, key: &DeliveryKey, durable: bool) {
+        if let Some(lane) = self.lanes.get_mut(&key.channel) {
+            lane.handle_planned(now, key, durable, &mut self.actions);
+        }
+        self.proceed(now);
+    }
+
+    pub(crate) fn handle_answer(
+        &mut self,
+        now: Instant,
+        id: CallId,
+        result: Result<Answer, Fault>,
+    ) {
+        let Some(asker) = self.calls.remove(&id) else {
+            return;
+        };
+        // First whether the homeserver is there at all, so that nothing is handed over to it
+        // in answer to a failure.
+        if !matches!(asker, Asker::Health | Asker::Ping)
+            && let Err(fault) = &result
+        {
+            let turn = self.health.handle_fault(now, fault);
+            self.turn(now, turn);
+        }
+        match asker {
+            Asker::Health => {
+                let turn = self.health.handle_answer(now, result);
+                self.turn(now, turn);
+            }
+            Asker::Ping => self.health.handle_ping(now, result),
+            Asker::Room(channel) => self.room_answer(now, &channel, result),
+            Asker::Lane(channel) => self.lane_answer(now, &channel, result),
+            Asker::Member(room, user) => {
+                let state = match result {
+                    Ok(Answer::Member(state)) => Some(state),
+                    _ => None,
+                };
+                self.intake.handle_member(room, user, state);
+            }
+            Asker::Nobody => {}
+        }
+        self.proceed(now);
+    }
+
+    fn turn(&mut self, now: Instant, turn: Option<Turn>) {
+        match turn {
+            Some(Turn::Up) => {
+                self.actions.push_back(Action::Online);
+                for (channel, room) in &mut self.rooms {
+                    if room.is_joined() {
+                        self.actions
+                            .push_back(Action::Channel(channel.clone(), ChannelState::Joined));
+                    } else {
+                        room.hurry(now);
+                    }
+                }
+            }
+            Some(Turn::Down(why)) => {
+                self.actions.push_back(Action::Offline(why));
+            }
+            None => {}
+        }
+    }
+
+    fn room_answer(&mut self, now: Instant, channel: &Channel, result: Result<Answer, Fault>) {
+        let Some(room) = self.rooms.get_mut(channel) else {
+            return;
+        };
+        let before = room.id().cloned();
+        let state = room.handle_answer(now, result, &self.settings.names);
+        let after = room.id().cloned();
+        if before != after {
+            if let Some(id) = before
+                && self.by_room.get(&id) == Some(channel)
+            {
+                self.by_room.remove(&id);
+            }
+            if let Some(id) = after
+                && !self.claim(&id, channel)
+                && let Some(room) = self.rooms.get_mut(channel)
+            {
+                let state = room.clash(now);
+                self.actions
+                    .push_back(Action::Channel(channel.clone(), state));
+                return;
+            }
+        }
+        let Some(state) = state else { return };
+        if state == ChannelState::Joined {
+            self.remember_room(channel);
+        }
+        self.actions
+            .push_back(Action::Channel(channel.clone(), state));
+    }
+
+    /// Notes that a room belongs to a channel, unless another channel has it.
+    fn claim(&mut self, room: &OwnedRoomId, channel: &Channel) -> bool {
+        self.by_room
+            .entry(room.clone())
+            .or_insert_with(|| channel.clone())
+            == channel
+    }
+
+    fn remember_room(&mut self, channel: &Channel) {
+        let Some((RoomName::Alias(alias), Some(id))) =
+            self.rooms.get(channel).map(|room| (room.name(), room.id()))
+        else {
+            return;
+        };
+        let (key, value) = (format!("{ROOM_KEY}{alias}"), id.to_string());
+        if self.remembered.get(&key) != Some(&value) {
+            self.remembered.insert(key.clone(), value.clone());
+            self.actions.push_back(Action::Remember { key, value });
+        }
+    }
+
+    fn lane_answer(&mut self, now: Instant, channel: &Channel, result: Result<Answer, Fault>) {
+        let Some(lane) = self.lanes.get_mut(channel) else {
+            return;
+        };
+        let recheck = lane.handle_answer(
+            now,
+            result,
+            &self.settings.names,
+            &mut self.ghosts,
+            &mut self.actions,
+        );
+        if recheck && let Some(room) = self.rooms.get_mut(channel) {
+            room.check(now);
+        }
+    }
+
+    /// Lets every part say what it wants next.
+    fn proceed(&mut self, now: Instant) {
+        // Events first: they may hold an invitation, or that somebody is out of a room.
+        self.proceed_intake(now);
+        if let Some(call) = self.health.poll(now) {
+            self.ask(Asker::Health, call);
+        }
+        if let Some(call) = self.health.poll_ping(now) {
+            self.ask(Asker::Ping, call);
+        }
+        if self.health.is_up() && !self.stopping {
+            let wanted: Vec<(Channel, Call)> = self
+                .rooms
+                .iter_mut()
+                .filter_map(|(channel, room)| {
+                    Some((channel.clone(), room.poll(now, &self.settings.names)?))
+                })
+                .collect();
+            for (channel, call) in wanted {
+                self.ask(Asker::Room(channel), call);
+            }
+        }
+        self.proceed_lanes(now);
+    }
+
+    fn proceed_lanes(&mut self, now: Instant) {
+        let mut wanted = Vec::new();
+        let may_speak = self.health.is_up() && !self.stopping;
+        for (channel, lane) in &mut self.lanes {
+            let room = self
+                .rooms
+                .get(channel)
+                .filter(|room| may_speak && room.is_joined())
+                .and_then(Room::id);
+            match lane.poll(
+                now,
+                room,
+                &self.settings,
+                &mut self.ghosts,
+                &mut self.actions,
+            ) {
+                Some(Step::Call(call)) => wanted.push((channel.clone(), call)),
+                Some(Step::Plan { key, parts }) => {
+                    self.actions.push_back(Action::Plan { key, parts })
+                }
+                None => {}
+            }
+        }
+        for (channel, call) in wanted {
+            self.ask(Asker::Lane(channel), call);
+        }
+    }
+
+    fn proceed_intake(&mut self, now: Instant) {
+        loop {
+            let settled = self.rooms.values().all(Room::is_settled);
+            let Some(next) = self
+                .intake
+                .poll(now, settled, &self.by_room, &self.settings.names)
+            else {
+                return;
+            };
+            match next {
+                intake::Next::Later(ticket) => self.actions.push_back(Action::Answer {
+                    ticket,
+                    taken: false,
+                }),
+                intake::Next::Ask(members) => {
+                    for (room, user) in members {
+                        let call = Call::Member {
+                            room: room.clone(),
+                            user: user.clone(),
+                        };
+                        self.ask(Asker::Member(room, user), call);
+                    }
+                }
+                intake::Next::Take(ticket, events) => self.take(now, ticket, &events),
+            }
+        }
+    }
+
+    /// Reads the events of a transaction in order, and what of it is for the journal.
+    fn take(&mut self, now: Instant, ticket: Ticket, events: &[RoomEvent]) {
+        let mut incoming = Vec::new();
+        for event in events {
+            if event.kind == "m.room.member" {
+                self.member_event(now, event);
+            }
+            let Some(channel) = self.by_room.get(&event.room_id).cloned() else {
+                continue;
+            };
+            if event.kind == "m.room.encryption"
+                && event.state_key.as_deref() == Some("")
+                && let Some(room) = self.rooms.get_mut(&channel)
+            {
+                room.check(now);
+            }
+            let name = self.intake.name(&event.room_id, &event.sender);
+            match crate::inbound::read(event, &channel, &self.settings.names, name.as_deref()) {
+                crate::inbound::Read::Report(report) => incoming.push(*report),
+                crate::inbound::Read::Skip(reason, detail) => {
+                    self.actions.push_back(Action::Skip { reason, detail })
+                }
+                crate::inbound::Read::Ignore => {}
+            }
+        }
+        if incoming.is_empty() {
+            // Nothing that the journal has to keep.
+            self.intake.handle_committed(ticket);
+            self.actions.push_back(Action::Answer {
+                ticket,
+                taken: true,
+            });
+        } else {
+            self.actions.push_back(Action::Commit { ticket, incoming });
+        }
+    }
+
+    fn member_event(&mut self, now: Instant, event: &RoomEvent) {
+        let Some(user) = event
+            .state_key
+            .as_deref()
+            .and_then(|key| OwnedUserId::try_from(key).ok())
+        else {
+            return;
+        };
+        let state = MemberState {
+            membership: event.text("membership").map(str::to_owned),
+            displayname: event.text("displayname").map(str::to_owned),
+        };
+        let is_in = state.membership.as_deref() == Some("join");
+        if user == *self.settings.names.bot() {
+            self.bot_member_event(now, &event.room_id, state.membership.as_deref());
+        } else if self.settings.names.is_ours(&user) {
+            self.ghosts.note_member(&user, &event.room_id, is_in);
+        } else if is_in && self.by_room.contains_key(&event.room_id) {
+            self.intake
+                .handle_member(event.room_id.clone(), user, Some(state));
+        }
+    }
+
+    /// An invitation to a configured room is taken; all others stay unanswered. That the bot is
+    /// out of a room is asked about before it is believed: events may be old.
+    fn bot_member_event(&mut self, now: Instant, room_id: &OwnedRoomId, membership: Option<&str>) {
+        let room = self
+            .by_room
+            .get(room_id)
+            .and_then(|channel| self.rooms.get_mut(channel));
+        match (membership, room) {
+            (Some("invite"), Some(room)) => room.hurry(now),
+            (Some("invite"), None) => {
+                // Perhaps an alias of ours names it since a moment ago.
+                for room in self.rooms.values_mut().filter(|room| room.id().is_none()) {
+                    room.resolve_soon(now, RESOLVE_PAUSE);
+                }
+            }
+            (Some("leave" | "ban"), Some(room)) => room.check(now),
+            _ => {}
+        }
+    }
+
+    fn ask(&mut self, asker: Asker, call: Call) {
+        let id = CallId(self.next_call);
+        self.next_call += 1;
+        self.calls.insert(id, asker);
+        self.actions.push_back(Action::Call { id, call });
+    }
+}
+
+/// However many invitations come, aliases are not looked up more often than this.
+const RESOLVE_PAUSE: Duration = Duration::from_secs(5);
