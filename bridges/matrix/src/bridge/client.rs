@@ -1,0 +1,140 @@
+//! The one HTTP client of a network: sends calls to the homeserver and reads the answers.
+//!
+//! It never retries and never follows a redirect: what a failure means for a message is decided
+//! by the session.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::{ClientConfig, RootCertStore};
+
+use crate::config::Config;
+use crate::wire::call::{Address, Answer, Call};
+use crate::wire::fault::Fault;
+
+/// A page of history may hold a hundred messages of 64 KiB.
+const MAX_ANSWER: usize = 16 * 1024 * 1024;
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+pub(crate) struct Client {
+    http: reqwest::Client,
+    address: Address,
+}
+
+/// Why no client can be made.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ClientError {
+    #[error("certificates: {0}")]
+    Tls(String),
+    #[error("http client: {0}")]
+    Http(#[from] reqwest::Error),
+}
+
+impl Client {
+    pub(crate) fn new(config: &Config) -> Result<Self, ClientError> {
+        let http = reqwest::Client::builder()
+            .tls_backend_preconfigured(tls(&config.homeserver, config.ca_file.as_deref())?)
+            .connect_timeout(CONNECT_TIMEOUT)
+            .redirect(reqwest::redirect::Policy::none())
+            // The homeserver is named in the configuration; a proxy of the environment is not.
+            .no_proxy()
+            .tcp_nodelay(true)
+            .pool_max_idle_per_host(16)
+            .user_agent(concat!("comity/", env!("CARGO_PKG_VERSION")))
+            .build()?;
+        Ok(Self {
+            http,
+            address: Address::new(&config.homeserver, config.as_token.expose()),
+        })
+    }
+
+    pub(crate) async fn ask(&self, call: &Call) -> Result<Answer, Fault> {
+        // A request that cannot be printed has not been sent; its ids were checked when they were
+        // made, so this is about a server that gave us an id we cannot write down.
+        let unprintable = |why: String| Fault::Refused {
+            status: 400,
+            errcode: "unprintable request".to_owned(),
+            error: why,
+        };
+        let request = self
+            .address
+            .encode(call)
+            .map_err(|error| unprintable(error.to_string()))?;
+        let mut request =
+            reqwest::Request::try_from(request).map_err(|error| unprintable(error.to_string()))?;
+        *request.timeout_mut() = Some(patience(call));
+        let response = self
+            .http
+            .execute(request)
+            .await
+            .map_err(|error| fault(&error))?;
+        let (status, headers) = (response.status(), response.headers().clone());
+        let body = read_body(response).await?;
+        let mut response = http::Response::new(body);
+        *response.status_mut() = status;
+        *response.headers_mut() = headers;
+        call.decode(response)
+    }
+}
+
+async fn read_body(mut response: reqwest::Response) -> Result<Vec<u8>, Fault> {
+    let mut body = Vec::new();
+    while let Some(chunk) = response
+        .chunk()
+        .await
+        .map_err(|error| Fault::Broken(describe(&error)))?
+    {
+        if body.len() + chunk.len() > MAX_ANSWER {
+            return Err(Fault::Unreadable(format!("longer than {MAX_ANSWER} bytes")));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
+}
+
+/// How long a call may take. Joining a room of another server is slow.
+fn patience(call: &Call) -> Duration {
+    Duration::from_secs(match call {
+        Call::Versions | Call::Whoami => 10,
+        Call::Join { .. } | Call::Resolve { .. } => 90,
+        Call::Send { .. } | Call::History { .. } | Call::Ping { .. } => 60,
+        _ => 30,
+    })
+}
+
+fn tls(homeserver: &str, ca_file: Option<&Path>) -> Result<ClientConfig, ClientError> {
+    if homeserver.starts_with("https:") {
+        let config = comity_net::tls::client_config(ca_file)
+            .map_err(|error| ClientError::Tls(error.to_string()))?;
+        return Ok(Arc::unwrap_or_clone(config));
+    }
+    // Plain HTTP: nobody is trusted, and no certificate store has to exist.
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| ClientError::Tls(error.to_string()))?
+        .with_root_certificates(RootCertStore::empty())
+        .with_no_client_auth();
+    Ok(config)
+}
+
+fn fault(error: &reqwest::Error) -> Fault {
+    if error.is_connect() {
+        Fault::Unreachable(describe(error))
+    } else {
+        Fault::Broken(describe(error))
+    }
+}
+
+/// The innermost cause says what an operator can use; the outer ones repeat the URL.
+fn describe(error: &reqwest::Error) -> String {
+    if error.is_timeout() && !error.is_connect() {
+        return "no answer in time".to_owned();
+    }
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    cause.to_string()
+}
