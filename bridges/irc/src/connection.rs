@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::BytesMut;
+use bytes::{Buf, BytesMut};
 use comity_bridge::{BridgeError, ChannelState, NetworkStatus, Request};
 use futures_util::StreamExt;
 use tokio::{
@@ -252,7 +252,8 @@ impl Driver {
     }
 }
 
-/// Writes what is in its buffer, then flushes: TLS keeps back what a full socket did not take.
+/// Writes what is in its buffer line by line, then flushes: TLS keeps back what a full socket did
+/// not take.
 struct Writer<T> {
     half: WriteHalf<T>,
     buffer: BytesMut,
@@ -272,9 +273,23 @@ impl<T: AsyncWrite> Writer<T> {
             return Ok(());
         }
         self.unflushed = true;
-        if self.half.write_buf(&mut self.buffer).await? == 0 {
-            return Err(io::ErrorKind::WriteZero.into());
+        // One line, one TLS record: ngircd 26.1 takes 2,048 bytes out of a record and leaves the
+        // rest in there until something else arrives, which, behind a fence, would be nothing.
+        let line = self
+            .buffer
+            .iter()
+            .position(|&byte| byte == b'\n')
+            .map_or(self.buffer.len(), |end| end + 1);
+        match self
+            .half
+            .write(self.buffer.get(..line).unwrap_or_default())
+            .await?
+        {
+            0 => Err(io::ErrorKind::WriteZero.into()),
+            written => {
+                self.buffer.advance(written);
+                Ok(())
+            }
         }
-        Ok(())
     }
 }
