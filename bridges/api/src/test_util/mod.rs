@@ -4,7 +4,9 @@
 //! | module | what |
 //! |---|---|
 //! | [`harness`] | the gateway's side of one [`Link`](crate::Link), in memory |
+//! | [`conformance`] | the rules of the contract, for every bridge over its wire |
 
+pub mod conformance;
 pub mod harness;
 
 pub use harness::{DeliveryHandle, Harness, HttpCaller};

@@ -245,6 +245,9 @@ async fn record(shared: Arc<Shared>, mut receipts: mpsc::UnboundedReceiver<(u64,
             Receipt::Plan { parts, durable } => {
                 if state.plans_to_refuse > 0 {
                     state.plans_to_refuse -= 1;
+                    if let Some(handed) = state.seen.attempt_mut(token) {
+                        handed.plan_asked = Some(parts);
+                    }
                     return None;
                 }
                 if state.plans_frozen {

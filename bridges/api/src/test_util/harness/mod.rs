@@ -38,6 +38,7 @@ use crate::link::{Clock, Directory, Env, JoinOptions, Link, Request};
 use crate::report::Reports;
 
 pub use deliveries::DeliveryHandle;
+pub(crate) use deliveries::{event, message};
 pub use http::HttpCaller;
 pub use lane::{Line, NotShown};
 pub use seen::{Handed, Seen, Taken, Told};

@@ -77,7 +77,7 @@ pub struct Handed {
     pub key: DeliveryKey,
     /// From 1.
     pub attempt: u32,
-    /// A plan that the journal has not answered yet.
+    /// A plan that the journal has not answered yet, or has refused.
     pub plan_asked: Option<Vec<String>>,
     /// The plan as it is durable, with the parts that have landed. A delivery of one part has none until that part lands.
     pub plan: Option<Plan>,
