@@ -1,0 +1,110 @@
+//! The whole configuration, parsed into types.
+//!
+//! Defaults, then the file, then `bridges.d/*.toml` beside it, then `COMITY_*` variables. Every problem is
+//! found in one go: a file that cannot be parsed hides only itself. `comity check` and `comity run` read
+//! with the same [`load`]. Reading creates no file, opens no socket, and never shows a secret.
+//!
+//! | module | what |
+//! |---|---|
+//! | `sources` | files and environment, merged, each value with where it stands |
+//! | `gateway` | `[gateway]`, and what a gateway's DNS name is |
+//! | `http` | `[http]` |
+//! | `networks` | `bridges.d`: the bridge of each network, and that their listeners do not collide |
+//! | `rooms` | `[[room]]`, and that rooms, channels and networks fit together |
+
+mod gateway;
+mod http;
+mod networks;
+mod rooms;
+mod sources;
+#[cfg(test)]
+mod tests;
+
+use std::path::Path;
+
+use comity_bridge::{Bridge, BridgeKind, ConfigProblem, ConfigTable, GatewayInfo};
+
+pub use http::{HttpConfig, TlsFiles};
+pub use networks::NetworkConfig;
+pub use rooms::RoomConfig;
+
+use networks::Networks;
+use sources::Sources;
+
+/// Where the configuration is when nothing else is said.
+pub const DEFAULT_FILE: &str = "/etc/comity/comity.toml";
+
+/// A configuration without problems.
+#[derive(Debug)]
+pub struct Config {
+    /// What every bridge may know.
+    pub gateway: GatewayInfo,
+    /// The gateway's own listeners.
+    pub http: HttpConfig,
+    /// The rooms, in the order of the file.
+    pub rooms: Vec<RoomConfig>,
+    /// The networks, by name.
+    pub networks: Vec<NetworkConfig>,
+}
+
+impl Config {
+    /// A bridge for each network, in the order of `networks`. Secret files are read again, so that this can fail later on.
+    pub fn bridges(&self) -> Result<Vec<Box<dyn Bridge>>, Vec<ConfigProblem>> {
+        let mut bridges = Vec::new();
+        let mut problems = Vec::new();
+        for network in &self.networks {
+            match network.configure(&self.gateway) {
+                Ok(bridge) => bridges.push(bridge),
+                Err(found) => problems.extend(found),
+            }
+        }
+        if problems.is_empty() {
+            Ok(bridges)
+        } else {
+            Err(problems)
+        }
+    }
+}
+
+/// Reads the configuration from `path`, from `bridges.d` beside it and from the environment.
+pub fn load(path: &Path) -> Result<Config, Vec<ConfigProblem>> {
+    let environment = std::env::vars_os().collect();
+    load_from(path, environment, crate::registry::kinds())
+}
+
+/// [`load`] with the environment and the bridges given.
+fn load_from(
+    path: &Path,
+    environment: Vec<(std::ffi::OsString, std::ffi::OsString)>,
+    kinds: &[&'static dyn BridgeKind],
+) -> Result<Config, Vec<ConfigProblem>> {
+    let mut sources = Sources::read(path, environment);
+    let mut problems = std::mem::take(&mut sources.problems);
+
+    let mut root = ConfigTable::new(path, "", std::mem::take(&mut sources.root));
+    let (http, public_url) = http::read(&mut root);
+    let gateway = gateway::read(&mut root, public_url);
+    let room_tables = root.tables("room");
+
+    let mut networks = Networks::read(&sources, &gateway, kinds);
+    networks.check_listeners(&mut root, &sources, &http);
+    let rooms = rooms::read(&mut root, room_tables, &gateway, &networks);
+
+    // Of a file that could not be parsed there is nothing else to say.
+    if sources.main_is_readable
+        && let Err(found) = root.finish()
+    {
+        problems.extend(found.into_iter().map(|problem| sources.place("", problem)));
+    }
+    problems.append(&mut networks.problems);
+    if problems.is_empty() {
+        Ok(Config {
+            gateway,
+            http,
+            rooms,
+            networks: networks.configs,
+        })
+    } else {
+        Err(problems)
+    }
+}

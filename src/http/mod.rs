@@ -1,0 +1,3 @@
+//! Owns the listeners.
+
+pub mod tls;
