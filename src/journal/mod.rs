@@ -182,6 +182,7 @@ pub struct LaneId {
 enum Ask {
     Append(Append, oneshot::Sender<Option<Vec<Verdict>>>),
     Lane(LaneId, LaneWrite, oneshot::Sender<()>),
+    Close,
     #[cfg(test)]
     Hold(std::sync::mpsc::Receiver<()>),
 }
@@ -201,7 +202,8 @@ pub struct JournalThreads {
 }
 
 impl JournalThreads {
-    /// Waits until everything asked for is committed and the threads have ended. All [`Journal`]s must be gone.
+    /// Waits until everything asked for is committed and the threads have ended. They end when the journal is closed, or
+    /// when all [`Journal`]s are gone.
     pub fn join(self) {
         for thread in [self.writer, self.checkpoints] {
             if thread.join().is_err() {
@@ -266,6 +268,12 @@ impl Journal {
             .await
             .map_err(|_| JournalError::Closed)?;
         Ok(durable)
+    }
+
+    /// Commits what it was asked for until now, then takes nothing more.
+    pub async fn close(&self) {
+        // One that is closed already has nothing to do.
+        self.asks.send(Ask::Close).await.ok();
     }
 
     /// The room's newest events, and a signal when there are more.

@@ -80,15 +80,20 @@ impl Writer {
                 }
             }
             let mut appends = Vec::new();
+            let mut closing = false;
             for ask in group.drain(..) {
                 match ask {
                     Ask::Append(append, reply) => appends.push((append, reply)),
                     Ask::Lane(lane, write, durable) => self.lanes.push((lane, write, durable)),
+                    Ask::Close => closing = true,
                     #[cfg(test)]
                     Ask::Hold(thaw) => drop(thaw.recv()),
                 }
             }
             self.commit(appends);
+            if closing {
+                return;
+            }
         }
     }
 
