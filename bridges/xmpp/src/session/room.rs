@@ -1,0 +1,459 @@
+//! One room: the observer's place in it, and what comes from it.
+
+use std::time::{Duration, Instant};
+
+use comity_net::Backoff;
+
+use super::archive::{self, Landed, Page, Scan};
+use super::fault::Fault;
+use super::features::Features;
+use super::ghosts::Ghosts;
+use super::iq::Asked;
+use super::occupant::{Change, Occupant};
+use super::queue::Queue;
+use super::{Context, Output, RoomState, Settings};
+use crate::ident::{self, Bare, Jid};
+use crate::inbound;
+use crate::wire::{Element, element, ns};
+
+/// Messages of the room's past that the observer asks for: not to relay, but to know which of ours are there.
+const HISTORY: u32 = 200;
+/// A room that has been silent for so long is asked whether we are still in it (XEP-0410 §3.2).
+const SILENCE: Duration = Duration::from_secs(10 * 60);
+/// A refusal that only people can lift is tried again after this long at the earliest.
+const REFUSED_WAIT: Duration = Duration::from_secs(30);
+
+/// How far the observer has come.
+#[derive(Debug, PartialEq)]
+pub(super) enum Phase {
+    /// Out, until then.
+    Out {
+        retry: Instant,
+    },
+    /// Asked to be let in.
+    Entering,
+    /// In, but the room still shows its past: until it has said what it can do.
+    Settling,
+    In,
+}
+
+pub(super) struct Room {
+    pub(super) jid: Bare,
+    pub(super) observer: Occupant,
+    pub(super) ghosts: Ghosts,
+    pub(super) queue: Queue,
+    pub(super) landed: Landed,
+    pub(super) scan: Option<Scan>,
+    pub(super) features: Features,
+    pub(super) phase: Phase,
+    backoff: Backoff,
+    /// When the room last showed that we are in it.
+    heard: Instant,
+    asked_presence: bool,
+    unnamed: u64,
+}
+
+impl Room {
+    pub(super) fn new(jid: Bare, settings: &Settings, now: Instant) -> Self {
+        let observer = format!(
+            "{}@{}/gateway",
+            ident::ghost_node(&settings.nick),
+            settings.component
+        );
+        let observer = Occupant::new(
+            observer,
+            ident::nick(&settings.nick, "comity"),
+            "gateway".to_owned(),
+            "comity",
+        );
+        Self {
+            jid,
+            observer,
+            ghosts: Ghosts::default(),
+            queue: Queue::default(),
+            landed: Landed::default(),
+            scan: None,
+            features: Features::default(),
+            phase: Phase::Out { retry: now },
+            backoff: Backoff::default(),
+            heard: now,
+            asked_presence: false,
+            unnamed: 0,
+        }
+    }
+
+    pub(super) fn is_joined(&self) -> bool {
+        self.phase == Phase::In
+    }
+
+    /// Asks to be let in, if that has not happened yet.
+    pub(super) fn enter(&mut self, cx: &mut Context, now: Instant) {
+        if matches!(self.phase, Phase::Out { .. }) {
+            self.phase = Phase::Entering;
+            self.ask_to_enter(cx, now);
+        }
+    }
+
+    fn ask_to_enter(&mut self, cx: &mut Context, now: Instant) {
+        let id = cx.next_id();
+        let presence = self.observer.join(&self.jid, id, now, HISTORY);
+        cx.send(presence);
+    }
+
+    /// Leaves with everybody.
+    pub(super) fn exit(&mut self, cx: &mut Context, online: bool, why: &str) {
+        let mut goodbyes = self.ghosts.leave(&self.jid);
+        goodbyes.extend(self.observer.leave(&self.jid));
+        if online {
+            goodbyes.into_iter().for_each(|presence| cx.send(presence));
+        }
+        self.give_back(cx, why);
+    }
+
+    pub(super) fn handle_disconnected(&mut self, cx: &mut Context, why: &str) {
+        self.observer.forget();
+        self.ghosts.forget();
+        self.give_back(cx, why);
+        self.phase = Phase::Out { retry: self.heard };
+        self.backoff.reset();
+    }
+
+    /// Ends what is under way: deliveries wait for the room to be joined again.
+    pub(super) fn give_back(&mut self, cx: &mut Context, why: &str) {
+        self.scan = None;
+        self.asked_presence = false;
+        let mut outcomes = Vec::new();
+        self.queue.abandon(why, &mut outcomes);
+        cx.over(outcomes);
+    }
+
+    pub(super) fn handle_presence(
+        &mut self,
+        cx: &mut Context,
+        from: &Jid,
+        to: &str,
+        presence: &Element,
+        now: Instant,
+    ) {
+        if to != self.observer.jid {
+            return self.handle_ghost_presence(cx, from, to, presence, now);
+        }
+        match self.observer.handle(from, presence) {
+            Change::Nothing => {}
+            Change::Joined { created } => {
+                self.heard = now;
+                if self.phase == Phase::Entering {
+                    self.settle_in(cx, created, now);
+                }
+            }
+            Change::NextNick if self.observer.next_nick() => self.ask_to_enter(cx, now),
+            Change::NextNick => self.out(
+                cx,
+                "every nick that we tried is taken".to_owned(),
+                REFUSED_WAIT,
+                now,
+            ),
+            Change::Refused(fault) => {
+                let floor = if is_passing(&fault) {
+                    Duration::ZERO
+                } else {
+                    REFUSED_WAIT
+                };
+                self.out(cx, refusal(&fault), floor, now);
+            }
+            Change::Lost { why, banned } => {
+                let floor = if banned { REFUSED_WAIT } else { Duration::ZERO };
+                self.out(cx, why, floor, now);
+            }
+        }
+    }
+
+    /// The observer is in. A new room may be locked until its configuration is accepted (XEP-0045 §10.1.2).
+    fn settle_in(&mut self, cx: &mut Context, created: bool, now: Instant) {
+        self.phase = Phase::Settling;
+        if created {
+            let form = element("x", "jabber:x:data").attr("type", "submit");
+            let query = element("query", ns::MUC_OWNER).child(form).build();
+            let (from, room) = (self.observer.jid.clone(), self.jid.clone());
+            cx.ask(
+                now,
+                &from,
+                room.as_str(),
+                "set",
+                query,
+                Asked::Unlock(room.clone()),
+            );
+        } else {
+            self.ask_features(cx, now);
+        }
+    }
+
+    /// Also a barrier: a room answers after it has shown its past.
+    fn ask_features(&mut self, cx: &mut Context, now: Instant) {
+        let query = element("query", ns::DISCO_INFO).build();
+        let (from, room) = (self.observer.jid.clone(), self.jid.clone());
+        cx.ask(
+            now,
+            &from,
+            room.as_str(),
+            "get",
+            query,
+            Asked::Features(room.clone()),
+        );
+    }
+
+    fn settled(&mut self, cx: &mut Context, features: Features) {
+        self.features = features;
+        self.phase = Phase::In;
+        self.backoff.reset();
+        cx.out
+            .push_back(Output::Room(self.jid.clone(), RoomState::Joined));
+    }
+
+    /// Out of the room, or not let in: everything comes back, and we try again later.
+    pub(super) fn out(&mut self, cx: &mut Context, why: String, floor: Duration, now: Instant) {
+        self.observer.forget();
+        self.give_back(cx, &why);
+        self.phase = Phase::Out {
+            retry: now + self.backoff.next_wait().max(floor),
+        };
+        cx.out
+            .push_back(Output::Room(self.jid.clone(), RoomState::NotJoined(why)));
+    }
+
+    pub(super) fn handle_groupchat(
+        &mut self,
+        cx: &mut Context,
+        from: &Jid,
+        message: &Element,
+        now: Instant,
+    ) {
+        self.heard = now;
+        let nick = from.resource.as_deref();
+        let id = inbound::stanza_id(message, &self.jid, self.features);
+        if nick.is_some_and(|nick| self.handle_reflection(cx, nick, message, id.as_ref(), now)) {
+            return;
+        }
+        if message.attr("to") != Some(&self.observer.jid) {
+            return;
+        }
+        let is_settling = self.phase != Phase::In;
+        if inbound::is_history(message, &self.jid, is_settling) {
+            // Never relayed as new; but what of ours is there has landed.
+            for own in archive::own_ids(message)
+                .iter()
+                .filter(|id| ident::read_part_id(id).is_some())
+            {
+                let id = inbound::stanza_id(
+                    message,
+                    &self.jid,
+                    Features {
+                        stanza_ids: true,
+                        ..Features::default()
+                    },
+                );
+                self.landed.insert(own, id);
+            }
+            return;
+        }
+        let Some(nick) = nick else {
+            return cx.skip(
+                "unsupported",
+                format!("a notice of the room {} itself", self.jid),
+            );
+        };
+        if self.observer.holds(nick) || self.ghosts.holds(nick) {
+            return self.handle_own(cx, message, id);
+        }
+        match inbound::read(message, &self.jid, nick, self.features) {
+            Ok(mut said) => {
+                self.unnamed += 1;
+                let unnamed = format!("{}:{}", cx.settings.epoch, self.unnamed);
+                said.source_id.get_or_insert_with(|| unnamed.into());
+                cx.out
+                    .push_back(Output::Said(self.jid.clone(), Box::new(said)));
+            }
+            Err(unsaid) => cx.skip(unsaid.reason, format!("{}: {}", self.jid, unsaid.detail)),
+        }
+    }
+
+    /// A message of ours whose delivery is over already, e.g. after its time-out: a receipt, not an event.
+    fn handle_own(&mut self, cx: &mut Context, message: &Element, id: Option<String>) {
+        let own = archive::own_ids(message);
+        let Some(own) = own.iter().find(|id| ident::read_part_id(id).is_some()) else {
+            return;
+        };
+        self.landed.insert(own, id.clone());
+        if let Some((event, _)) = ident::read_part_id(own) {
+            let id = id.unwrap_or_else(|| own.clone());
+            cx.out.push_back(Output::Own {
+                room: self.jid.clone(),
+                event: event.to_owned(),
+                id,
+            });
+        }
+    }
+
+    pub(super) fn handle_archived(&mut self, from: &Jid, message: &Element) {
+        let Some(scan) = &self.scan else { return };
+        if let Some((ids, archived)) = scan.result(&self.jid, from, message) {
+            for id in ids.iter().filter(|id| ident::read_part_id(id).is_some()) {
+                self.landed.insert(id, Some(archived.clone()));
+            }
+        }
+    }
+
+    pub(super) fn handle_answer(
+        &mut self,
+        cx: &mut Context,
+        asked: &Asked,
+        answer: Result<&Element, Fault>,
+        now: Instant,
+    ) {
+        self.heard = now;
+        match (asked, answer) {
+            (Asked::Features(_), answer) if self.phase == Phase::Settling => {
+                // A room that does not say is taken for one that can do nothing.
+                self.settled(cx, answer.map(Features::read).unwrap_or_default());
+            }
+            (Asked::Unlock(_), Ok(_)) if self.phase == Phase::Settling => {
+                self.ask_features(cx, now)
+            }
+            (Asked::Unlock(_), Err(fault)) if self.phase == Phase::Settling => {
+                self.out(
+                    cx,
+                    format!("the new room stays locked: {}", fault.why()),
+                    REFUSED_WAIT,
+                    now,
+                );
+            }
+            (Asked::Archive(_), Ok(iq)) => {
+                let Some(scan) = &mut self.scan else { return };
+                match scan.handle_fin(iq) {
+                    Page::Next(last) => self.ask_archive(cx, Some(&last), now),
+                    page => self.scanned(cx, page == Page::Complete, now),
+                }
+            }
+            (Asked::Archive(_), Err(fault)) => {
+                // The archive is not for us: what the room has shown us must do.
+                let is_final = !is_passing(&fault);
+                self.features.archive &= !is_final;
+                self.scanned(cx, is_final, now);
+            }
+            (Asked::Present(_), answer) => {
+                self.asked_presence = false;
+                if let Err(fault) = answer
+                    && is_absent(&fault)
+                {
+                    self.out(
+                        cx,
+                        format!("the room does not know us any more: {}", fault.why()),
+                        Duration::ZERO,
+                        now,
+                    );
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Nobody has answered in time.
+    pub(super) fn handle_silence(&mut self, cx: &mut Context, asked: &Asked, now: Instant) {
+        match asked {
+            Asked::Features(_) if self.phase == Phase::Settling => {
+                self.settled(cx, Features::default())
+            }
+            Asked::Unlock(_) if self.phase == Phase::Settling => self.ask_features(cx, now),
+            Asked::Archive(_) => self.scanned(cx, false, now),
+            Asked::Present(_) => {
+                self.asked_presence = false;
+                self.out(
+                    cx,
+                    "the room does not answer".to_owned(),
+                    Duration::ZERO,
+                    now,
+                );
+            }
+            _ => {}
+        }
+    }
+
+    pub(super) fn handle_time(&mut self, cx: &mut Context, now: Instant) {
+        match self.phase {
+            Phase::Out { retry } if retry <= now => self.enter(cx, now),
+            Phase::Entering if self.observer.is_overdue(now) => {
+                self.out(
+                    cx,
+                    "the room does not answer our join".to_owned(),
+                    Duration::ZERO,
+                    now,
+                );
+            }
+            Phase::In => {
+                self.handle_overdue(cx, now);
+                if now.duration_since(self.heard) > SILENCE {
+                    self.ask_present(cx, now);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Asks the room whether the observer is in it still (XEP-0410).
+    pub(super) fn ask_present(&mut self, cx: &mut Context, now: Instant) {
+        if self.asked_presence || !self.observer.is_joined() {
+            return;
+        }
+        self.asked_presence = true;
+        let to = format!("{}/{}", self.jid, self.observer.nick());
+        let from = self.observer.jid.clone();
+        cx.ask(
+            now,
+            &from,
+            &to,
+            "get",
+            element("ping", ns::PING).build(),
+            Asked::Present(self.jid.clone()),
+        );
+    }
+}
+
+/// Whether an error will pass by itself.
+fn is_passing(fault: &Fault) -> bool {
+    fault.kind == "wait"
+        || matches!(
+            fault.condition.as_str(),
+            "remote-server-timeout"
+                | "remote-server-not-found"
+                | "internal-server-error"
+                | "resource-constraint"
+                | "recipient-unavailable"
+        )
+}
+
+/// XEP-0410 §3.2: which errors say that we are not in the room.
+fn is_absent(fault: &Fault) -> bool {
+    !matches!(
+        fault.condition.as_str(),
+        "service-unavailable"
+            | "feature-not-implemented"
+            | "item-not-found"
+            | "remote-server-not-found"
+            | "remote-server-timeout"
+    )
+}
+
+/// What an error to our join means (XEP-0045 §7.2).
+fn refusal(fault: &Fault) -> String {
+    let meaning = match fault.condition.as_str() {
+        "not-authorized" => "the room asks for a password",
+        "forbidden" => "banned from the room",
+        "registration-required" => "the room is for members only",
+        "item-not-found" => "there is no such room, or it is locked",
+        "not-allowed" => "the room cannot be made or entered",
+        "not-acceptable" => "the room wants another nick",
+        "service-unavailable" => "the room is full, or there is no such service",
+        _ => "the room refuses us",
+    };
+    format!("{meaning}: {}", fault.why())
+}
