@@ -1,0 +1,191 @@
+//! One network's table, typed.
+
+use comity_bridge::config_table::Secret;
+use comity_bridge::{ConfigProblem, ConfigTable};
+use comity_net::dial::host_and_port;
+
+use crate::ident;
+
+/// Ghosts in one room when nothing else is configured.
+const GHOSTS_MAX: u64 = 500;
+
+/// How this network is reached and who speaks there.
+#[derive(Clone, Debug)]
+pub(crate) struct Config {
+    /// The component's domain, in lower case.
+    pub(crate) component: String,
+    pub(crate) host: String,
+    pub(crate) port: u16,
+    pub(crate) secret: Secret,
+    pub(crate) users: Users,
+    pub(crate) nick: String,
+    pub(crate) ghosts_max: usize,
+}
+
+/// Who is seen to speak.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Users {
+    /// One occupant for each remote speaker.
+    Ghosts,
+    /// Our bot, which names them.
+    Relay,
+}
+
+impl Config {
+    pub(crate) fn read(mut table: ConfigTable) -> Result<Self, Vec<ConfigProblem>> {
+        let account = ["jid", "password", "password_file"].map(|key| (key, table.string(key)));
+        let is_account = account.iter().any(|(_, value)| value.is_some());
+        for (key, _) in account.iter().filter(|(_, value)| value.is_some()) {
+            let instead =
+                "give component, server and secret; a component (XEP-0114) is what is built";
+            table.problem(
+                key,
+                "is for joining with an account, which is not built yet",
+                instead,
+            );
+        }
+        let users = table.choice(
+            "users",
+            &[("ghosts", Users::Ghosts), ("relay", Users::Relay)],
+        );
+        let nick = table.string("nick").unwrap_or_else(|| "comity".to_owned());
+        if ident::shown_name(&nick) != nick {
+            table.problem(
+                "nick",
+                format!("found {nick:?}"),
+                "write a short name on one line, without invisible characters",
+            );
+        }
+        let ghosts_max = table
+            .integer("ghosts_max", 1..=10_000)
+            .unwrap_or(GHOSTS_MAX);
+        if is_account {
+            // Whoever wants an account need not hear that the component's keys are missing.
+            for key in ["component", "server", "secret", "secret_file"] {
+                drop(table.string(key));
+            }
+            return Err(table.finish().err().unwrap_or_default());
+        }
+        let component = table.required_string("component").to_lowercase();
+        if !component.is_empty() && !is_domain(&component) {
+            table.problem(
+                "component",
+                format!("found {component:?}"),
+                "write the component's domain, e.g. \"bridge.xmpp.example\"",
+            );
+        }
+        let server = table.required_string("server");
+        let address = host_and_port(&server);
+        if !server.is_empty() && address.is_none() {
+            table.problem(
+                "server",
+                format!("found {server:?}"),
+                "write host:port, e.g. \"127.0.0.1:5347\"",
+            );
+        }
+        let secret = table.required_secret("secret");
+        table.finish()?;
+        let (Some((host, port)), Some(secret)) = (address, secret) else {
+            return Err(Vec::new());
+        };
+        let users = users.unwrap_or(Users::Ghosts);
+        Ok(Self {
+            component,
+            host,
+            port,
+            secret,
+            users,
+            nick,
+            ghosts_max: ghosts_max as usize,
+        })
+    }
+
+    /// Whether the link stays on this machine: XEP-0114 has no encryption of its own.
+    pub(crate) fn is_local(&self) -> bool {
+        self.host == "localhost"
+            || self
+                .host
+                .parse()
+                .is_ok_and(|ip: std::net::IpAddr| ip.is_loopback())
+    }
+}
+
+fn is_domain(text: &str) -> bool {
+    let is_label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b == b'-')
+    };
+    text.len() <= 253 && text.split('.').all(is_label)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_component_needs_four_keys_and_has_ghosts_by_default() {
+        let config = read(&[
+            ("component", "Bridge.xmpp.example"),
+            ("server", "127.0.0.1:5347"),
+            ("secret", "s"),
+        ])
+        .expect("fine");
+        assert_eq!(
+            (config.component.as_str(), config.port, config.users),
+            ("bridge.xmpp.example", 5347, Users::Ghosts)
+        );
+        assert!(config.is_local());
+        assert_eq!(config.nick, "comity");
+    }
+
+    #[test]
+    fn every_problem_is_reported() {
+        let problems = read(&[
+            ("component", "not a domain"),
+            ("server", "nowhere"),
+            ("users", "all"),
+            ("sekret", "x"),
+        ])
+        .expect_err("bad");
+        let keys: Vec<&str> = problems
+            .iter()
+            .map(|problem| problem.key.as_str())
+            .collect();
+        for key in ["component", "server", "users", "secret", "sekret"] {
+            assert!(keys.contains(&key), "{key} in {keys:?}");
+        }
+    }
+
+    #[test]
+    fn an_account_is_refused_with_a_message_that_says_so() {
+        let problems =
+            read(&[("jid", "bot@xmpp.example"), ("password", "x")]).expect_err("not built");
+        assert_eq!(problems.len(), 2);
+        assert!(
+            problems
+                .iter()
+                .all(|problem| problem.found.contains("not built yet"))
+        );
+    }
+
+    #[test]
+    fn a_nick_of_two_lines_is_refused() {
+        let keys = [
+            ("component", "b.example"),
+            ("server", "127.0.0.1:1"),
+            ("secret", "s"),
+            ("nick", "a\nb"),
+        ];
+        assert_eq!(read(&keys).expect_err("bad").len(), 1);
+    }
+
+    fn read(keys: &[(&str, &str)]) -> Result<Config, Vec<ConfigProblem>> {
+        let values = keys
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).into()))
+            .collect();
+        Config::read(ConfigTable::new("jabber.toml", "", values))
+    }
+}
