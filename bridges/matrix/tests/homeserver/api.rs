@@ -1,0 +1,266 @@
+//! The client-server API, as far as the bridge uses it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use axum::extract::{Path, Query, Request, State};
+use axum::http::{StatusCode, Uri};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post, put};
+use axum::{Json, Router};
+use serde_json::{Value, json};
+
+use super::{ALIAS, AS_TOKEN, BOT, GHOSTS, HS_TOKEN, ROOM, SERVER, Shared, push};
+
+type Hs = State<Arc<Shared>>;
+type Params = Query<HashMap<String, String>>;
+
+pub(super) fn router(shared: Arc<Shared>) -> Router {
+    let room = |rest: &str| format!("/_matrix/client/v3/rooms/{{room}}/{rest}");
+    Router::new()
+        .route(
+            "/_matrix/client/versions",
+            get(|| async { Json(json!({"versions": ["v1.11"]})) }),
+        )
+        .route("/_matrix/client/v3/register", post(register))
+        .route(
+            "/_matrix/client/v3/account/whoami",
+            get(|| async { Json(json!({"user_id": BOT})) }),
+        )
+        .route(
+            "/_matrix/client/v3/profile/{user}/displayname",
+            put(set_name),
+        )
+        .route("/_matrix/client/v1/appservice/{id}/ping", post(ping))
+        .route("/_matrix/client/v3/directory/room/{alias}", get(resolve))
+        .route("/_matrix/client/v3/join/{room}", post(join))
+        .route(&room("invite"), post(invite))
+        .route(&room("leave"), post(leave))
+        .route(&room("send/m.room.message/{txn}"), put(send))
+        .route(&room("messages"), get(messages))
+        .route(
+            &room("state/m.room.encryption/"),
+            get(|| async { not_found() }),
+        )
+        .route(&room("state/m.room.member/{user}"), get(member))
+        .fallback(unknown)
+        .layer(middleware::from_fn_with_state(shared.clone(), guard))
+        .with_state(shared)
+}
+
+/// Holds requests while the server hangs, and lets nobody in without the token.
+async fn guard(State(hs): Hs, request: Request, next: Next) -> Response {
+    let mut held = hs.held.subscribe();
+    held.wait_for(|held| !held).await.expect("the sender lives");
+    let token = request
+        .headers()
+        .get("authorization")
+        .and_then(|value| value.to_str().ok());
+    if request.uri().path() != "/_matrix/client/versions"
+        && token != Some(&format!("Bearer {AS_TOKEN}"))
+    {
+        return error(StatusCode::UNAUTHORIZED, "M_UNKNOWN_TOKEN");
+    }
+    next.run(request).await
+}
+
+fn error(status: StatusCode, errcode: &str) -> Response {
+    (
+        status,
+        Json(json!({"errcode": errcode, "error": "said the scripted server"})),
+    )
+        .into_response()
+}
+
+fn forbidden() -> Response {
+    error(StatusCode::FORBIDDEN, "M_FORBIDDEN")
+}
+
+fn not_found() -> Response {
+    error(StatusCode::NOT_FOUND, "M_NOT_FOUND")
+}
+
+fn ok() -> Response {
+    Json(json!({})).into_response()
+}
+
+async fn unknown(State(hs): Hs, uri: Uri) -> Response {
+    hs.record.surprise(format!("asked for {uri}"));
+    error(StatusCode::NOT_FOUND, "M_UNRECOGNIZED")
+}
+
+/// The user that a request is made for; none when it is nobody's, or not made yet.
+fn user(hs: &Shared, params: &Params) -> Option<String> {
+    let user = params.get("user_id").map_or(BOT, String::as_str);
+    let is_ours = user == BOT || user.starts_with(GHOSTS);
+    (is_ours && hs.state().names.contains_key(user)).then(|| user.to_owned())
+}
+
+async fn register(State(hs): Hs, Json(body): Json<Value>) -> Response {
+    if body["type"] != "m.login.application_service" {
+        return error(StatusCode::UNAUTHORIZED, "M_FORBIDDEN");
+    }
+    let user = format!(
+        "@{}:{SERVER}",
+        body["username"].as_str().unwrap_or_default()
+    );
+    if user != BOT && !user.starts_with(GHOSTS) {
+        return error(StatusCode::BAD_REQUEST, "M_EXCLUSIVE");
+    }
+    let mut state = hs.state();
+    if state.names.contains_key(&user) {
+        return error(StatusCode::BAD_REQUEST, "M_USER_IN_USE");
+    }
+    state.names.insert(user.clone(), user.clone());
+    Json(json!({"user_id": user})).into_response()
+}
+
+async fn set_name(
+    State(hs): Hs,
+    Path(whose): Path<String>,
+    params: Params,
+    Json(body): Json<Value>,
+) -> Response {
+    let Some(user) = user(&hs, &params).filter(|user| *user == whose) else {
+        return forbidden();
+    };
+    hs.state().names.insert(
+        user,
+        body["displayname"].as_str().unwrap_or_default().to_owned(),
+    );
+    ok()
+}
+
+async fn ping(State(hs): Hs) -> Response {
+    let caller = hs.caller.borrow().clone();
+    let Some(caller) = caller else {
+        return error(StatusCode::BAD_GATEWAY, "M_CONNECTION_FAILED");
+    };
+    match push::call(
+        &caller,
+        "POST",
+        "/_matrix/app/v1/ping",
+        Some(HS_TOKEN),
+        "{}",
+    )
+    .await
+    {
+        200 => Json(json!({"duration_ms": 1})).into_response(),
+        _ => error(StatusCode::BAD_GATEWAY, "M_BAD_STATUS"),
+    }
+}
+
+async fn resolve(Path(alias): Path<String>) -> Response {
+    if alias != ALIAS {
+        return not_found();
+    }
+    Json(json!({"room_id": ROOM, "servers": [SERVER]})).into_response()
+}
+
+/// The bot may enter; ghosts need its invitation.
+async fn join(State(hs): Hs, Path(room): Path<String>, params: Params) -> Response {
+    let Some(user) = user(&hs, &params).filter(|_| room == ROOM) else {
+        return forbidden();
+    };
+    let mut state = hs.state();
+    let before = state.members.get(&user).cloned();
+    if user != BOT && before.is_none() {
+        return forbidden();
+    }
+    if before.as_deref() != Some("join") {
+        let name = state.names.get(&user).cloned();
+        state.members.insert(user.clone(), "join".to_owned());
+        let content = json!({"membership": "join", "displayname": name});
+        let event = state.event("m.room.member", &user, Some(&user), content);
+        drop(state);
+        hs.push(event, 0);
+    }
+    Json(json!({"room_id": ROOM})).into_response()
+}
+
+async fn invite(State(hs): Hs, Path(room): Path<String>, Json(body): Json<Value>) -> Response {
+    let whom = body["user_id"].as_str().unwrap_or_default().to_owned();
+    let mut state = hs.state();
+    if room != ROOM
+        || state.members.get(BOT).map(String::as_str) != Some("join")
+        || state.members.contains_key(&whom)
+    {
+        return forbidden();
+    }
+    state.members.insert(whom, "invite".to_owned());
+    ok()
+}
+
+async fn leave(State(hs): Hs, params: Params) -> Response {
+    let Some(user) = user(&hs, &params) else {
+        return forbidden();
+    };
+    hs.state().members.remove(&user);
+    hs.record.surprise(format!("{user} left"));
+    ok()
+}
+
+async fn send(
+    State(hs): Hs,
+    Path((room, txn)): Path<(String, String)>,
+    params: Params,
+    Json(content): Json<Value>,
+) -> Response {
+    let Some(user) = user(&hs, &params).filter(|_| room == ROOM) else {
+        return forbidden();
+    };
+    let (Some(body), Some(_)) = (content["body"].as_str(), content["msgtype"].as_str()) else {
+        hs.record
+            .surprise(format!("a message without body or type: {content}"));
+        return error(StatusCode::BAD_REQUEST, "M_BAD_JSON");
+    };
+    let mut state = hs.state();
+    if state.members.get(&user).map(String::as_str) != Some("join") {
+        return forbidden();
+    }
+    // Synapse's key is the application service's, not the ghost's.
+    let meaning = format!("{user} {content}");
+    if state
+        .transactions
+        .insert(txn.clone(), meaning.clone())
+        .is_some_and(|before| before != meaning)
+    {
+        hs.record
+            .surprise(format!("transaction id {txn} has two meanings"));
+    }
+    let author = state.names.get(&user).cloned().unwrap_or_default();
+    hs.record.show(author, body);
+    let event = state.event("m.room.message", &user, None, content.clone());
+    let id = event["event_id"].clone();
+    drop(state);
+    hs.push(event, 0);
+    Json(json!({"event_id": id})).into_response()
+}
+
+/// Pages of three, so that a look back has to turn them.
+async fn messages(State(hs): Hs, params: Params) -> Response {
+    let state = hs.state();
+    let end = params
+        .get("from")
+        .and_then(|from| from.parse().ok())
+        .unwrap_or(state.timeline.len());
+    let start = end.saturating_sub(3);
+    let chunk: Vec<&Value> = state.timeline[start..end].iter().rev().collect();
+    let mut page = json!({"start": end.to_string(), "chunk": chunk});
+    if start > 0 {
+        page["end"] = start.to_string().into();
+    }
+    Json(page).into_response()
+}
+
+async fn member(State(hs): Hs, Path((_, user)): Path<(String, String)>) -> Response {
+    let state = hs.state();
+    match (state.names.get(&user), state.members.get(&user)) {
+        (Some(name), membership) => {
+            let membership = membership.map_or("join", String::as_str);
+            Json(json!({"membership": membership, "displayname": name})).into_response()
+        }
+        _ => not_found(),
+    }
+}
