@@ -124,8 +124,6 @@ impl Harness {
             event: kept.event.id,
             channel: kept.channel.clone(),
         };
-        let (lane, receipts) = mpsc::unbounded_channel();
-        tokio::spawn(record(self.shared.clone(), receipts));
         let delivery = Delivery {
             key: key.clone(),
             event: kept.event.clone(),
@@ -133,7 +131,7 @@ impl Harness {
             attempt,
             doubt,
             plan: plan.clone(),
-            receipts: Receipts::new(token, lane),
+            receipts: Receipts::new(token, self.lane.clone()),
         };
         self.shared.change(|state| {
             state.handles.insert(token, kept);
@@ -238,8 +236,11 @@ impl Shared {
     }
 }
 
-/// Records the receipts of one attempt until it is over.
-async fn record(shared: Arc<Shared>, mut receipts: mpsc::UnboundedReceiver<(u64, Receipt)>) {
+/// Records the receipts of all attempts, in the order in which the bridge gave them.
+pub(super) async fn record(
+    shared: Arc<Shared>,
+    mut receipts: mpsc::UnboundedReceiver<(u64, Receipt)>,
+) {
     while let Some((token, receipt)) = receipts.recv().await {
         let durable = shared.change(|state| match receipt {
             Receipt::Plan { parts, durable } => {

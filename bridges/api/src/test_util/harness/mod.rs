@@ -32,6 +32,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::bridge::GatewayInfo;
 use crate::capabilities::Capabilities;
+use crate::delivery::Receipt;
 use crate::event::{Channel, NetworkName};
 use crate::http_inbox::HttpExchange;
 use crate::link::{Clock, Directory, Env, JoinOptions, Link, Request};
@@ -69,6 +70,8 @@ pub struct Harness {
     network: NetworkName,
     directory: Directory,
     requests: mpsc::Sender<Request>,
+    /// Receipts of every delivery come on one lane, so that their order is kept.
+    lane: mpsc::UnboundedSender<(u64, Receipt)>,
     http: mpsc::Sender<HttpExchange>,
     shutdown: CancellationToken,
     gateway: GatewayInfo,
@@ -115,11 +118,14 @@ impl Harness {
         // Replaced by `relink`, which is the one place that makes links.
         let (requests, _) = mpsc::channel(1);
         let (http, _) = mpsc::channel(1);
+        let (lane, receipts) = mpsc::unbounded_channel();
+        tokio::spawn(deliveries::record(shared.clone(), receipts));
         let mut harness = Harness {
             shared,
             network,
             directory,
             requests,
+            lane,
             http,
             shutdown: CancellationToken::new(),
             gateway,
