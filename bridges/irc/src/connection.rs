@@ -77,6 +77,15 @@ impl Driver {
             talk.session.join(name);
         }
         loop {
+            if writer.is_idle() {
+                let now = Instant::now();
+                while writer.buffer.len() < WRITE_AHEAD
+                    && let Some(command) = talk.session.poll_transmit(now)
+                {
+                    trace!(network = %self.network, verb = command.verb(), "sends");
+                    command.write_to(&mut writer.buffer);
+                }
+            }
             if let Some(farewell) = self.handle_events(&mut talk) {
                 let online_for = talk.online_since.map(|since| since.elapsed());
                 return Ok(match talk.goodbye_by {
@@ -86,15 +95,6 @@ impl Driver {
                         online_for,
                     },
                 });
-            }
-            if writer.is_idle() {
-                let now = Instant::now();
-                while writer.buffer.len() < WRITE_AHEAD
-                    && let Some(command) = talk.session.poll_transmit(now)
-                {
-                    trace!(network = %self.network, verb = command.verb(), "sends");
-                    command.write_to(&mut writer.buffer);
-                }
             }
             let timer = talk
                 .session

@@ -38,6 +38,8 @@ struct Sent {
     key: DeliveryKey,
     channel: ChannelName,
     receipts: Receipts,
+    /// What to say in place of "shown".
+    instead: Option<Outcome>,
 }
 
 /// A delivery whose parts are known.
@@ -93,31 +95,30 @@ impl Deliveries {
         if self.is_barred(id, &channel) || cancelled {
             return receipts.finish(Outcome::NotAttempted);
         }
-        let plan = match plan {
-            Ok(plan) => plan,
-            Err(outcome) => {
-                if matches!(outcome, Outcome::Retry { .. }) {
-                    // Its successors must not overtake it.
-                    self.bar(&channel);
-                }
-                return receipts.finish(outcome);
-            }
-        };
-        receipts.resume(&plan);
-        match outbound::lines(&event, &plan.parts, &plan.done, &channel, limits) {
-            Ok(lines) => {
-                self.sent.insert(
-                    id,
-                    Sent {
-                        key,
-                        channel: channel.clone(),
-                        receipts,
-                    },
-                );
-                session.submit(Submission { id, channel, lines });
-            }
-            Err(error) => receipts.finish(Outcome::GiveUp(error)),
+        let lines = plan.and_then(|plan| {
+            receipts.resume(&plan);
+            let lines = outbound::lines(&event, &plan.parts, &plan.done, &channel, limits);
+            lines.map_err(Outcome::GiveUp)
+        });
+        if matches!(lines, Err(Outcome::Retry { .. })) {
+            // Its successors must not overtake it.
+            self.bar(&channel);
         }
+        // One that will not be sent still waits for those before it.
+        let (lines, instead) = match lines {
+            Ok(lines) => (lines, None),
+            Err(outcome) => (Vec::new(), Some(outcome)),
+        };
+        self.sent.insert(
+            id,
+            Sent {
+                key,
+                channel: channel.clone(),
+                receipts,
+                instead,
+            },
+        );
+        session.submit(Submission { id, channel, lines });
     }
 
     /// Hands back a delivery while there is no connection.
@@ -163,7 +164,11 @@ impl Deliveries {
             }
             SendEvent::Done(id, fate) => {
                 if let Some(sent) = self.sent.remove(&id) {
-                    sent.receipts.finish(outcome(fate, &sent.channel));
+                    let outcome = match (fate, sent.instead) {
+                        (Fate::Shown, Some(instead)) => instead,
+                        (fate, _) => outcome(fate, &sent.channel),
+                    };
+                    sent.receipts.finish(outcome);
                 }
             }
         }

@@ -76,7 +76,7 @@ impl Nick {
         now: Instant,
         map: Casemapping,
     ) -> bool {
-        if self.is_own(from, map) {
+        if self.is_own(from, map) && !to.is_empty() {
             self.set_current(to, now);
             return true;
         }

@@ -23,7 +23,8 @@ const FENCE_WITHIN: Duration = Duration::from_secs(120);
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub(crate) struct SendId(pub(crate) u64);
 
-/// Lines for one channel that stand or fall together.
+/// Lines for one channel that stand or fall together. Without any it is only told when its turn comes:
+/// what becomes of submissions is told in the order in which they came.
 #[derive(Clone, Debug)]
 pub(crate) struct Submission {
     pub(crate) id: SendId,
@@ -99,6 +100,8 @@ struct Queued {
 struct Written {
     id: SendId,
     channel: ChannelName,
+    /// False for a submission without lines, which only waits for those before it.
+    line: bool,
     completes: Option<u32>,
     last: bool,
 }
@@ -130,11 +133,6 @@ impl Sends {
 
     pub(crate) fn submit(&mut self, submission: Submission) {
         let Submission { id, channel, lines } = submission;
-        if lines.is_empty() {
-            // Everything of it landed in an earlier attempt.
-            self.events.push_back(SendEvent::Done(id, Fate::Shown));
-            return;
-        }
         let queue = self.queues.entry(channel.clone()).or_default();
         if queue.is_empty() {
             self.turn.push_back(channel);
@@ -185,7 +183,7 @@ impl Sends {
         let lines = self
             .window
             .iter()
-            .filter(|written| written.channel == *channel)
+            .filter(|written| written.line && written.channel == *channel)
             .count();
         let known = self
             .complaints
@@ -265,8 +263,12 @@ impl Sends {
         let mut doubted = BTreeSet::new();
         for written in std::mem::take(&mut self.window) {
             if doubted.insert(written.id) {
-                self.events
-                    .push_back(SendEvent::Done(written.id, Fate::Ambiguous));
+                let fate = if written.line {
+                    Fate::Ambiguous
+                } else {
+                    Fate::NotAttempted
+                };
+                self.events.push_back(SendEvent::Done(written.id, fate));
             }
         }
         for queue in self.queues.values_mut() {
@@ -296,26 +298,60 @@ impl Sends {
                 self.turn.push_back(channel);
                 continue;
             }
-            let queue = self.queues.get_mut(&channel)?;
+            self.pass_empty(&channel);
+            let Some(queue) = self.queues.get_mut(&channel) else {
+                continue;
+            };
             let queued = queue.front_mut()?;
             let line = queued.lines.pop_front()?;
             let (id, last) = (queued.id, queued.lines.is_empty());
             if last {
                 queue.pop_front();
             }
-            match queue.is_empty() {
-                true => drop(self.queues.remove(&channel)),
-                false => self.turn.push_back(channel.clone()),
-            }
             self.window.push(Written {
                 id,
-                channel,
+                channel: channel.clone(),
+                line: true,
                 completes: line.completes,
                 last,
             });
+            if last {
+                self.pass_empty(&channel);
+            }
+            if self.queues.contains_key(&channel) {
+                self.turn.push_back(channel);
+            }
             return Some(line.command);
         }
         None
+    }
+
+    /// Moves submissions without lines on, behind what of their channel is written.
+    fn pass_empty(&mut self, channel: &ChannelName) {
+        let Some(queue) = self.queues.get_mut(channel) else {
+            return;
+        };
+        while let Some(queued) = queue.pop_front_if(|queued| queued.lines.is_empty()) {
+            let behind = self
+                .window
+                .iter()
+                .any(|written| written.channel == *channel);
+            match behind {
+                true => self.window.push(Written {
+                    id: queued.id,
+                    channel: channel.clone(),
+                    line: false,
+                    completes: None,
+                    last: true,
+                }),
+                false => self
+                    .events
+                    .push_back(SendEvent::Done(queued.id, Fate::Shown)),
+            }
+        }
+        if queue.is_empty() {
+            self.queues.remove(channel);
+        }
     }
 
     fn raise_fence(&mut self, now: Instant) -> Result<Command, LineTooLong> {
@@ -339,7 +375,7 @@ impl Sends {
         let complaints = std::mem::take(&mut self.complaints);
         let mut finished = BTreeSet::new();
         for (at, written) in window.iter().enumerate() {
-            let of_channel = |w: &&Written| w.channel == written.channel;
+            let of_channel = |w: &&Written| w.line && w.channel == written.channel;
             let later = window
                 .get(at + 1..)
                 .unwrap_or_default()
@@ -350,7 +386,7 @@ impl Sends {
                 .iter()
                 .filter(|(channel, _)| *channel == written.channel)
                 .rev();
-            match about.nth(later) {
+            match about.nth(later).filter(|_| written.line) {
                 Some((_, complaint)) if finished.insert(written.id) => {
                     self.refuse(&window, written, complaint)
                 }

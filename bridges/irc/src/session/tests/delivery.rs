@@ -253,3 +253,23 @@ fn a_fence_that_never_comes_back_ends_the_connection() {
          E: done 1 Ambiguous",
     );
 }
+
+#[test]
+fn what_has_no_lines_waits_for_what_was_before_it() {
+    Play::in_a(8).run(
+        "P: 1 #a
+         P: 2 #a one
+         P: 3 #a
+         P: 4 #a two
+         C: PRIVMSG #a :one
+         C: PRIVMSG #a :two
+         C: PING :fence-2
+         E: done 1 Shown
+         S: :srv 404 comity #a :no
+         S: :srv PONG srv :fence-2
+         E: part 2 0
+         E: done 2 Shown
+         E: done 3 Shown
+         E: done 4 Refused(\"no\")",
+    );
+}

@@ -115,14 +115,19 @@ impl Play {
 
     fn submit(&mut self, text: &str) {
         let (id, rest) = text.split_once(' ').expect("an id");
-        let (name, parts) = rest.split_once(' ').expect("a channel");
+        let (name, parts) = rest.split_once(' ').unwrap_or((rest, ""));
         let name = channel(name);
         let line = |(part, text): (usize, &str)| SendLine {
             command: Command::new("PRIVMSG", [name.middle()], Some(Trailing::new(text)))
                 .expect("short"),
             completes: u32::try_from(part).ok(),
         };
-        let lines = parts.split('|').enumerate().map(line).collect();
+        let lines = parts
+            .split('|')
+            .filter(|part| !part.is_empty())
+            .enumerate()
+            .map(line)
+            .collect();
         let id = SendId(id.parse().expect("a number"));
         self.session.submit(Submission {
             id,
