@@ -1,0 +1,218 @@
+//! The task of one federation network: the link on one side, other servers on the other.
+//!
+//! It owns nothing that has to survive: rooms, events and queues are in the graph.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use comity_bridge::{
+    Bridge, BridgeError, Capabilities, Endpoint, HttpExchange, Link, Listener, NetworkName,
+    NetworkStatus, Request,
+};
+use comity_net::guard::Guard;
+use comity_net::{resolver, tls};
+use tokio::sync::{Notify, Semaphore, mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::client::{Https, Transport};
+use crate::config::Config;
+use crate::discovery::Discovery;
+use crate::graph::Graph;
+use crate::identity::Identity;
+use crate::joining::Joins;
+use crate::keyring::Keyring;
+use crate::node::{Node, Progress};
+use crate::peers::Peers;
+use crate::server::{Server, retry_all_pending};
+use crate::session::ShelfError;
+use crate::session::compose::Author;
+use crate::wire::api::MAX_PUSH;
+use crate::{inbound, outbound};
+
+/// Deliveries of one room handed over at once; as many as go in one push.
+const WINDOW: usize = 50;
+/// Requests of other servers answered at once.
+const MAX_EXCHANGES: usize = 256;
+/// How often events that wait for a key are looked at again.
+const PENDING_ROUND: Duration = Duration::from_secs(30);
+
+/// One configured federation network.
+pub struct FederationBridge {
+    pub(crate) network: NetworkName,
+    pub(crate) config: Config,
+    /// The way to other servers; over the internet when there is none. For tests.
+    pub(crate) transport: Option<Arc<dyn Transport>>,
+}
+
+#[async_trait]
+impl Bridge for FederationBridge {
+    fn endpoints(&self) -> Vec<Endpoint> {
+        let endpoint = |prefix: &str| Endpoint {
+            listener: Listener::Public,
+            prefix: prefix.to_owned(),
+            max_body: MAX_PUSH,
+        };
+        vec![endpoint("/_chat/"), endpoint("/.well-known/chat")]
+    }
+
+    async fn run(self: Box<Self>, link: Link) -> Result<(), BridgeError> {
+        let Link {
+            reports,
+            mut requests,
+            http,
+            env,
+            shutdown,
+            ..
+        } = link;
+        reports.network(NetworkStatus::Connecting);
+        let now_ms = u64::try_from(env.clock.now().0).unwrap_or(0);
+        let identity = Identity::open(&env.identity_dir, now_ms)
+            .map_err(|error| BridgeError::Local(error.to_string()))?;
+        let graph =
+            Graph::open(&env.state_dir).map_err(|error| BridgeError::Local(error.to_string()))?;
+        let transport = match self.transport {
+            Some(transport) => transport,
+            None => internet(&self.config)?,
+        };
+        let node = Arc::new(Node {
+            network: self.network,
+            author: Author {
+                server: self.config.server,
+                key: identity.key.clone(),
+            },
+            identity,
+            lists: self.config.lists,
+            keyring: Keyring::new(Arc::clone(&transport), graph.clone()),
+            graph,
+            transport,
+            peers: Peers::default(),
+            reports: reports.clone(),
+            clock: env.clock,
+            arrived: Notify::new(),
+            progress: watch::Sender::new(Progress::default()),
+        });
+        tracing::info!(network = %node.network, server = %node.server(), kid = %node.author.key.kid, "federation ready");
+        reports.capabilities(Capabilities {
+            window: WINDOW,
+            ..Capabilities::default()
+        });
+        reports.network(NetworkStatus::Online);
+
+        // Ends with this function, however it ends.
+        let tasks = shutdown.child_token();
+        let _end = tasks.clone().drop_guard();
+        tokio::spawn(inbound::report(Arc::clone(&node), tasks.clone()));
+        tokio::spawn(serve(Arc::clone(&node), http, tasks.clone()));
+        tokio::spawn(look_after_pending(Arc::clone(&node), tasks.clone()));
+        resume_queues(&node, &tasks)
+            .await
+            .map_err(|error| BridgeError::Local(error.to_string()))?;
+
+        let mut joins = Joins::default();
+        let mut batch = Vec::with_capacity(WINDOW);
+        loop {
+            let received = tokio::select! {
+                received = requests.recv_many(&mut batch, WINDOW) => received,
+                () = shutdown.cancelled() => return Ok(()),
+            };
+            if received == 0 {
+                return Ok(());
+            }
+            handle(&node, &mut joins, &mut batch, &tasks).await;
+        }
+    }
+}
+
+/// Does what is asked, in order; deliveries that follow each other share one transaction.
+async fn handle(
+    node: &Arc<Node>,
+    joins: &mut Joins,
+    batch: &mut Vec<Request>,
+    tasks: &CancellationToken,
+) {
+    let mut deliveries = Vec::new();
+    for request in batch.drain(..) {
+        match request {
+            Request::Deliver(delivery) => deliveries.push(delivery),
+            Request::Join(channel, options) => {
+                outbound::deliver(node, std::mem::take(&mut deliveries), tasks).await;
+                joins.begin(node, channel, options, tasks);
+            }
+            Request::Leave(channel) => {
+                outbound::deliver(node, std::mem::take(&mut deliveries), tasks).await;
+                joins.end(node, &channel, tasks).await;
+            }
+            Request::Cancel(key) => {
+                if let Some(index) = deliveries.iter().position(|delivery| delivery.key == key) {
+                    deliveries
+                        .remove(index)
+                        .receipts
+                        .finish(comity_bridge::Outcome::NotAttempted);
+                }
+            }
+        }
+    }
+    outbound::deliver(node, deliveries, tasks).await;
+}
+
+fn internet(config: &Config) -> Result<Arc<dyn Transport>, BridgeError> {
+    let resolver = match config.dns {
+        Some(server) => resolver::at(server),
+        None => resolver::system(),
+    };
+    let resolver = resolver.map_err(|error| BridgeError::Local(format!("no resolver: {error}")))?;
+    let tls = tls::client_config(config.ca_file.as_deref())
+        .map_err(|error| BridgeError::Local(error.to_string()))?;
+    let guard = Guard::new(config.allow_addresses.clone());
+    Ok(Arc::new(Https::new(Discovery::new(resolver, guard), &tls)))
+}
+
+/// Answers other servers, each request in a task of its own, a bounded number at once.
+async fn serve(node: Arc<Node>, mut http: mpsc::Receiver<HttpExchange>, tasks: CancellationToken) {
+    let server = Arc::new(Server::new(node, tasks.clone()));
+    let places = Arc::new(Semaphore::new(MAX_EXCHANGES));
+    loop {
+        let next = async {
+            let place = Arc::clone(&places).acquire_owned().await.ok()?;
+            Some((place, http.recv().await?))
+        };
+        let next = tokio::select! {
+            next = next => next,
+            () = tasks.cancelled() => None,
+        };
+        let Some((place, exchange)) = next else {
+            return;
+        };
+        let server = Arc::clone(&server);
+        tokio::spawn(async move {
+            let _place = place;
+            let answer = server.answer(exchange.request).await;
+            // The client may have gone away.
+            drop(exchange.reply.send(answer));
+        });
+    }
+}
+
+async fn resume_queues(node: &Arc<Node>, tasks: &CancellationToken) -> Result<(), ShelfError> {
+    for peer in node
+        .graph
+        .run(|store| Ok::<_, ShelfError>(store.peers()?))
+        .await?
+    {
+        node.peers.wake(node, &peer, tasks);
+    }
+    Ok(())
+}
+
+async fn look_after_pending(node: Arc<Node>, tasks: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(PENDING_ROUND) => {}
+            () = tasks.cancelled() => return,
+        }
+        if let Err(error) = retry_all_pending(&node).await {
+            tracing::error!(%error, "graph not readable");
+        }
+    }
+}

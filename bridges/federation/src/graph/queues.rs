@@ -1,0 +1,242 @@
+//! What waits: for peers, for missing events or keys, for the gateway's journal.
+
+use rusqlite::{OptionalExtension as _, params};
+
+use super::store::{Store, id_at, parsed};
+use crate::ident::{Alias, EventId, RoomId, ServerName};
+use crate::session::ShelfError;
+
+/// How many answers to pushes are remembered for each peer (PROTOCOL 9).
+const KEPT_ANSWERS: i64 = 256;
+/// How many events of one origin may wait for what is missing, and for how long (PROTOCOL 10).
+const MAX_PENDING: i64 = 1000;
+const MAX_PENDING_MS: i64 = 24 * 3600 * 1000;
+
+/// An event that waits to be pushed.
+#[derive(Debug, Clone)]
+pub struct Queued {
+    pub arrival: i64,
+    pub id: EventId,
+    pub room: RoomId,
+    pub bytes: Vec<u8>,
+}
+
+/// An event that waits for a key or for other events.
+#[derive(Debug, Clone)]
+pub struct Pending {
+    pub bytes: Vec<u8>,
+    /// Who pushed it; `None` when it was asked for.
+    pub pushed_by: Option<ServerName>,
+}
+
+/// An event that the gateway has to hear of.
+#[derive(Debug, Clone)]
+pub struct Unreported {
+    pub arrival: i64,
+    pub alias: Alias,
+    pub bytes: Vec<u8>,
+}
+
+impl Store<'_> {
+    pub fn enqueue(&self, peer: &ServerName, arrival: i64) -> Result<(), ShelfError> {
+        self.db
+            .prepare_cached("INSERT OR IGNORE INTO queues (peer, arrival) VALUES (?, ?)")?
+            .execute(params![peer.as_str(), arrival])?;
+        Ok(())
+    }
+
+    /// The first `count` events that wait for `peer`, oldest first.
+    pub fn queue(&self, peer: &ServerName, count: usize) -> Result<Vec<Queued>, ShelfError> {
+        let mut statement = self.db.prepare_cached(
+            "SELECT q.arrival, e.id, e.room, e.bytes FROM queues q JOIN events e ON e.arrival = q.arrival
+             WHERE q.peer = ? ORDER BY q.arrival LIMIT ?",
+        )?;
+        let rows = statement.query_map(params![peer.as_str(), count], |row| {
+            Ok(Queued {
+                arrival: row.get(0)?,
+                id: id_at(row, 1)?,
+                room: parsed(row, 2, RoomId::parse)?,
+                bytes: row.get(3)?,
+            })
+        })?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    /// The same for events that a peer asks for by name.
+    pub fn queued(&self, room: &RoomId, ids: &[EventId]) -> Result<Vec<Queued>, ShelfError> {
+        let mut statement = self
+            .db
+            .prepare_cached("SELECT arrival, bytes FROM events WHERE id = ? AND room = ?")?;
+        let mut found = Vec::with_capacity(ids.len());
+        for id in ids {
+            let row = statement.query_row([id.as_str(), room.as_str()], |row| {
+                Ok(Queued {
+                    arrival: row.get(0)?,
+                    id: id.clone(),
+                    room: room.clone(),
+                    bytes: row.get(1)?,
+                })
+            });
+            found.extend(row.optional()?);
+        }
+        Ok(found)
+    }
+
+    pub fn dequeue(&self, peer: &ServerName, arrivals: &[i64]) -> Result<(), ShelfError> {
+        let mut statement = self
+            .db
+            .prepare_cached("DELETE FROM queues WHERE peer = ? AND arrival = ?")?;
+        for arrival in arrivals {
+            statement.execute(params![peer.as_str(), arrival])?;
+        }
+        Ok(())
+    }
+
+    /// The peers for whom something waits.
+    pub fn peers(&self) -> Result<Vec<ServerName>, ShelfError> {
+        let mut statement = self.db.prepare("SELECT DISTINCT peer FROM queues")?;
+        let rows = statement.query_map([], |row| parsed(row, 0, ServerName::parse))?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    /// The answer that a push with this `txn` got, and the last arrival that it stands for.
+    pub fn answer(
+        &self,
+        peer: &ServerName,
+        txn: &str,
+    ) -> Result<Option<(Vec<u8>, i64)>, ShelfError> {
+        let found = self
+            .db
+            .prepare_cached("SELECT answer, arrival FROM answers WHERE peer = ? AND txn = ?")?
+            .query_row([peer.as_str(), txn], |row| Ok((row.get(0)?, row.get(1)?)))
+            .optional()?;
+        Ok(found)
+    }
+
+    pub fn put_answer(
+        &self,
+        peer: &ServerName,
+        txn: &str,
+        answer: &[u8],
+        arrival: i64,
+    ) -> Result<(), ShelfError> {
+        self.db
+            .prepare_cached(
+                "INSERT OR REPLACE INTO answers (peer, txn, n, answer, arrival)
+                 VALUES (?1, ?2, 1 + coalesce((SELECT max(n) FROM answers WHERE peer = ?1), 0), ?3, ?4)",
+            )?
+            .execute(params![peer.as_str(), txn, answer, arrival])?;
+        self.db
+            .prepare_cached("DELETE FROM answers WHERE peer = ?1 AND n <= (SELECT max(n) FROM answers WHERE peer = ?1) - ?2")?
+            .execute(params![peer.as_str(), KEPT_ANSWERS])?;
+        Ok(())
+    }
+
+    /// Keeps an event until what it lacks is here. Returns false when its origin has too many waiting.
+    pub fn put_pending(
+        &self,
+        id: &EventId,
+        room: &RoomId,
+        origin: &ServerName,
+        pending: &Pending,
+        now: i64,
+    ) -> Result<bool, ShelfError> {
+        self.db
+            .prepare_cached("DELETE FROM pending WHERE since < ?")?
+            .execute([now - MAX_PENDING_MS])?;
+        let waiting: i64 = self
+            .db
+            .prepare_cached("SELECT count(*) FROM pending WHERE origin = ?")?
+            .query_row([origin.as_str()], |row| row.get(0))?;
+        if waiting >= MAX_PENDING {
+            return Ok(false);
+        }
+        self.db
+            .prepare_cached("INSERT OR IGNORE INTO pending (id, room, origin, pushed_by, since, bytes) VALUES (?, ?, ?, ?, ?, ?)")?
+            .execute(params![
+                id.as_str(), room.as_str(), origin.as_str(), pending.pushed_by.as_ref().map(ServerName::as_str), now,
+                pending.bytes
+            ])?;
+        Ok(true)
+    }
+
+    pub fn forget_pending(&self, id: &EventId) -> Result<(), ShelfError> {
+        self.db
+            .prepare_cached("DELETE FROM pending WHERE id = ?")?
+            .execute([id.as_str()])?;
+        Ok(())
+    }
+
+    /// What waits in a room, in the order in which it came.
+    pub fn pending(&self, room: &RoomId) -> Result<Vec<Pending>, ShelfError> {
+        let mut statement = self.db.prepare_cached(
+            "SELECT bytes, pushed_by FROM pending WHERE room = ? ORDER BY rowid LIMIT 1000",
+        )?;
+        let rows = statement.query_map([room.as_str()], |row| {
+            let pushed_by: Option<String> = row.get(1)?;
+            Ok(Pending {
+                bytes: row.get(0)?,
+                pushed_by: pushed_by.and_then(|name| ServerName::parse(&name).ok()),
+            })
+        })?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    /// The rooms in which something waits, and whose events they are.
+    pub fn pending_origins(&self) -> Result<Vec<(RoomId, ServerName)>, ShelfError> {
+        let mut statement = self
+            .db
+            .prepare_cached("SELECT DISTINCT room, origin FROM pending LIMIT 100")?;
+        let rows = statement.query_map([], |row| {
+            Ok((
+                parsed(row, 0, RoomId::parse)?,
+                parsed(row, 1, ServerName::parse)?,
+            ))
+        })?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    /// The next events that the gateway has not confirmed yet, in the order of arrival.
+    pub fn unreported(&self, count: usize) -> Result<Vec<Unreported>, ShelfError> {
+        let mut statement = self.db.prepare_cached(
+            "SELECT e.arrival, r.alias, e.bytes FROM events e JOIN rooms r ON r.id = e.room
+             WHERE e.shown = 1 AND e.arrival > ? ORDER BY e.arrival LIMIT ?",
+        )?;
+        let rows = statement.query_map(params![self.reported()?, count], |row| {
+            Ok(Unreported {
+                arrival: row.get(0)?,
+                alias: parsed(row, 1, Alias::parse)?,
+                bytes: row.get(2)?,
+            })
+        })?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    /// Up to which arrival the gateway has confirmed.
+    pub fn reported(&self) -> Result<i64, ShelfError> {
+        let found = self
+            .db
+            .prepare_cached("SELECT value FROM marks WHERE name = 'reported'")?
+            .query_row([], |row| row.get(0))
+            .optional()?;
+        Ok(found.unwrap_or(0))
+    }
+
+    /// The last arrival of all.
+    pub fn last_arrival(&self) -> Result<i64, ShelfError> {
+        let found: Option<i64> =
+            self.db
+                .query_row("SELECT max(arrival) FROM events", [], |row| row.get(0))?;
+        Ok(found.unwrap_or(0))
+    }
+
+    pub fn put_reported(&self, arrival: i64) -> Result<(), ShelfError> {
+        self.db
+            .prepare_cached(
+                "INSERT INTO marks (name, value) VALUES ('reported', ?)
+                 ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+            )?
+            .execute([arrival])?;
+        Ok(())
+    }
+}

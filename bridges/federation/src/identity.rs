@@ -1,0 +1,199 @@
+//! This gateway's own keys: made at first use, kept in files that only it may read.
+//!
+//! The signing key signs events, requests and the key document. The recovery key signs nothing here: only its
+//! hash is published, and it may be moved to a safe place.
+
+use std::fs;
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::ident::{Kid, ServerName, decode_hash};
+use crate::wire::keys::KeyDocument;
+use crate::wire::sign::{OwnKey, PublicKey};
+
+/// The keys with which this gateway speaks.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    pub key: OwnKey,
+    created_ms: u64,
+    /// The hash of the recovery key.
+    recovery: String,
+}
+
+/// The keys cannot be read or made.
+#[derive(Debug, thiserror::Error)]
+pub enum IdentityError {
+    #[error("{path}: {source}")]
+    File { path: PathBuf, source: io::Error },
+    #[error("{0} is not a key file of this gateway")]
+    Damaged(PathBuf),
+    #[error("the machine has no random numbers: {0}")]
+    Random(getrandom::Error),
+}
+
+/// A key file.
+#[derive(Serialize, Deserialize)]
+struct KeyFile {
+    kid: String,
+    created_ms: u64,
+    seed: String,
+}
+
+impl Identity {
+    /// Reads the keys in `directory`, making them when they are not there.
+    pub fn open(directory: &Path, now_ms: u64) -> Result<Self, IdentityError> {
+        fs::create_dir_all(directory).map_err(|source| IdentityError::File {
+            path: directory.to_owned(),
+            source,
+        })?;
+        let signing = read_or_make(&directory.join("signing.key"), now_ms)?;
+        // Once the recovery key was taken to a safe place, its hash is all that is left here.
+        let hash_path = directory.join("recovery.hash");
+        let recovery = match fs::read_to_string(&hash_path) {
+            Ok(text) if decode_hash(text.trim()).is_some() => text.trim().to_owned(),
+            Ok(_) => return Err(IdentityError::Damaged(hash_path)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let (recovery, _) = read_or_make(&directory.join("recovery.key"), now_ms)?;
+                let hash = recovery.public().hash();
+                write_new(&hash_path, format!("{hash}\n").as_bytes())?;
+                hash
+            }
+            Err(source) => {
+                return Err(IdentityError::File {
+                    path: hash_path,
+                    source,
+                });
+            }
+        };
+        Ok(Self {
+            key: signing.0,
+            created_ms: signing.1,
+            recovery,
+        })
+    }
+
+    #[cfg(test)]
+    pub fn from_seed(seed: u8) -> Self {
+        let key = OwnKey::from_seed(Kid::parse("k1").expect("a name"), &[seed; 32]);
+        let recovery = OwnKey::from_seed(Kid::parse("r").expect("a name"), &[seed ^ 0xff; 32])
+            .public()
+            .hash();
+        Self {
+            key,
+            created_ms: 0,
+            recovery,
+        }
+    }
+
+    /// The key document as it is published now.
+    pub fn document(&self, server: &ServerName, now_ms: u64) -> KeyDocument {
+        KeyDocument::compose(server, &self.key, &self.recovery, self.created_ms, now_ms)
+    }
+
+    pub fn public(&self) -> PublicKey {
+        self.key.public()
+    }
+}
+
+fn read_or_make(path: &Path, now_ms: u64) -> Result<(OwnKey, u64), IdentityError> {
+    let file = match fs::read(path) {
+        Ok(bytes) => {
+            serde_json::from_slice(&bytes).map_err(|_| IdentityError::Damaged(path.to_owned()))?
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let file = make(now_ms)?;
+            let json = serde_json::to_vec(&file).expect("strings and a number");
+            write_new(path, &json)?;
+            file
+        }
+        Err(source) => {
+            return Err(IdentityError::File {
+                path: path.to_owned(),
+                source,
+            });
+        }
+    };
+    let kid = Kid::parse(&file.kid).map_err(|_| IdentityError::Damaged(path.to_owned()))?;
+    let seed = decode_hash(&file.seed).ok_or_else(|| IdentityError::Damaged(path.to_owned()))?;
+    Ok((OwnKey::from_seed(kid, &seed), file.created_ms))
+}
+
+fn make(now_ms: u64) -> Result<KeyFile, IdentityError> {
+    use base64::Engine as _;
+    let mut random = [0_u8; 36];
+    getrandom::fill(&mut random).map_err(IdentityError::Random)?;
+    let (seed, name) = random.split_at(32);
+    // A short random name: a gateway that lost its keys makes another, and must not reuse a name (attack F7).
+    let kid: String = name.iter().map(|byte| format!("{byte:02x}")).collect();
+    let seed = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(seed);
+    Ok(KeyFile {
+        kid: format!("k{kid}"),
+        created_ms: now_ms,
+        seed,
+    })
+}
+
+/// Writes a file that only its owner can read, whole or not at all, and on disk when it returns.
+fn write_new(path: &Path, bytes: &[u8]) -> Result<(), IdentityError> {
+    let temporary = path.with_extension("new");
+    let write = || -> io::Result<()> {
+        let mut file = fs::OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&temporary)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&temporary, path)?;
+        if let Some(directory) = path.parent() {
+            fs::File::open(directory)?.sync_all()?;
+        }
+        Ok(())
+    };
+    write().map_err(|source| IdentityError::File {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn keys_are_made_once_and_are_nobody_elses_to_read() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let first = Identity::open(directory.path(), 1).expect("made");
+        let again = Identity::open(directory.path(), 2).expect("read");
+        let server = ServerName::parse("a.example").expect("a name");
+        assert_eq!(first.document(&server, 5), again.document(&server, 5));
+        for name in ["signing.key", "recovery.key"] {
+            let mode = fs::metadata(directory.path().join(name))
+                .expect("there")
+                .permissions()
+                .mode();
+            assert_eq!(mode & 0o777, 0o600, "{name}");
+        }
+        fs::remove_file(directory.path().join("recovery.key")).expect("moved away");
+        assert_eq!(
+            Identity::open(directory.path(), 3).expect("read").recovery,
+            first.recovery
+        );
+    }
+
+    #[test]
+    fn a_damaged_key_file_is_not_replaced() {
+        let directory = tempfile::tempdir().expect("a directory");
+        fs::write(directory.path().join("signing.key"), "{}").expect("written");
+        assert!(matches!(
+            Identity::open(directory.path(), 1),
+            Err(IdentityError::Damaged(_))
+        ));
+    }
+}

@@ -1,0 +1,249 @@
+//! Other servers' key documents: fetched, compared with DNS and with what is pinned, and kept for a while (PROTOCOL 4).
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use comity_net::Backoff;
+use http::Request;
+use tokio::sync::Mutex as AsyncMutex;
+use tokio::time::Instant;
+
+use crate::client::{Transport, TransportError};
+use crate::graph::Graph;
+use crate::ident::{Kid, ServerName};
+use crate::session::ShelfError;
+use crate::wire::api::KEYS_PATH;
+use crate::wire::keys::{KeyDocument, KeyError, MAX_KEYS};
+
+/// PROTOCOL 13.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// A document is fetched anew after this time, though it be valid for longer.
+const FRESH: Duration = Duration::from_secs(3600);
+/// A key that the document does not have makes it be fetched anew, but not more often than this.
+const FRESH_FOR_NEW_KEY: Duration = Duration::from_secs(30);
+/// A failure is remembered from one second up to this.
+const MAX_SULK: Duration = Duration::from_secs(600);
+/// Servers remembered; more are strangers who want to fill our memory.
+const MAX_SERVERS: usize = 10_000;
+
+/// Why a server's keys are not known.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum KeyringError {
+    #[error(transparent)]
+    Transport(#[from] TransportError),
+    #[error("the key document was answered with status {0}")]
+    Status(u16),
+    #[error(transparent)]
+    Document(#[from] KeyError),
+    #[error(transparent)]
+    Shelf(#[from] ShelfError),
+    #[error("an attempt a moment ago did not succeed")]
+    Sulking,
+    #[error("too many servers at once")]
+    Full,
+}
+
+/// What is known of the keys of other servers.
+pub struct Keyring {
+    transport: Arc<dyn Transport>,
+    graph: Graph,
+    entries: Mutex<HashMap<ServerName, Arc<Entry>>>,
+}
+
+#[derive(Default)]
+struct Entry {
+    /// Held while fetching, so that one question is asked once.
+    fetching: AsyncMutex<()>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    document: Option<(Arc<KeyDocument>, Instant)>,
+    sulk: Option<(Backoff, Instant)>,
+}
+
+impl Keyring {
+    pub fn new(transport: Arc<dyn Transport>, graph: Graph) -> Self {
+        Self {
+            transport,
+            graph,
+            entries: Mutex::default(),
+        }
+    }
+
+    /// The document as it was last fetched; never waits.
+    pub fn cached(&self, server: &ServerName) -> Option<Arc<KeyDocument>> {
+        let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        let state = entries
+            .get(server)?
+            .state
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        state
+            .document
+            .as_ref()
+            .map(|(document, _)| Arc::clone(document))
+    }
+
+    /// The document of `server`, fetched when it is not fresh or lacks the key `kid`.
+    pub async fn get(
+        &self,
+        server: &ServerName,
+        kid: Option<&Kid>,
+        now_ms: u64,
+    ) -> Result<Arc<KeyDocument>, KeyringError> {
+        let entry = self.entry(server)?;
+        if let Some(document) = entry.fresh(kid, now_ms) {
+            return Ok(document);
+        }
+        let _one_at_a_time = entry.fetching.lock().await;
+        if let Some(document) = entry.fresh(kid, now_ms) {
+            return Ok(document);
+        }
+        if entry.sulks() {
+            return match entry.valid(now_ms) {
+                Some(document) => Ok(document),
+                None => self
+                    .pinned(server, now_ms)
+                    .await?
+                    .ok_or(KeyringError::Sulking),
+            };
+        }
+        match self.fetch(server, now_ms).await {
+            Ok(document) => {
+                let document = Arc::new(document);
+                entry.remember(Arc::clone(&document));
+                Ok(document)
+            }
+            Err(error) => {
+                entry.sulk();
+                tracing::debug!(%server, %error, "key document not fetched");
+                let unreachable =
+                    matches!(error, KeyringError::Transport(_) | KeyringError::Status(_));
+                match entry.valid(now_ms) {
+                    // What is not fresh but valid is better than nothing while its server is away.
+                    Some(document) if unreachable => Ok(document),
+                    None if unreachable => self.pinned(server, now_ms).await?.ok_or(error),
+                    _ => Err(error),
+                }
+            }
+        }
+    }
+
+    /// The document of an earlier run, as long as it promised to be valid.
+    async fn pinned(
+        &self,
+        server: &ServerName,
+        now_ms: u64,
+    ) -> Result<Option<Arc<KeyDocument>>, KeyringError> {
+        let name = server.clone();
+        let pinned = self
+            .graph
+            .run(move |store| Ok::<_, KeyringError>(store.pin(&name)?))
+            .await?;
+        Ok(pinned
+            .filter(|document| document.valid_until > now_ms)
+            .map(Arc::new))
+    }
+
+    /// Forgets a failure: the server has just shown that it is there.
+    pub fn heard_from(&self, server: &ServerName) {
+        let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(entry) = entries.get(server) {
+            entry
+                .state
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .sulk = None;
+        }
+    }
+
+    fn entry(&self, server: &ServerName) -> Result<Arc<Entry>, KeyringError> {
+        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        if entries.len() >= MAX_SERVERS && !entries.contains_key(server) {
+            entries.retain(|_, entry| {
+                let state = entry.state.lock().unwrap_or_else(PoisonError::into_inner);
+                Arc::strong_count(entry) > 1 || state.document.is_some()
+            });
+            if entries.len() >= MAX_SERVERS {
+                return Err(KeyringError::Full);
+            }
+        }
+        Ok(Arc::clone(entries.entry(server.clone()).or_default()))
+    }
+
+    async fn fetch(&self, server: &ServerName, now_ms: u64) -> Result<KeyDocument, KeyringError> {
+        let request = Request::get(KEYS_PATH)
+            .body(Bytes::new())
+            .expect("a constant path");
+        let (answer, record) = tokio::join!(
+            self.transport.send(server, request, MAX_KEYS, PATIENCE),
+            self.transport.key_record(server),
+        );
+        let answer = answer?;
+        if answer.status() != 200 {
+            return Err(KeyringError::Status(answer.status().as_u16()));
+        }
+        let document = KeyDocument::parse_fetched(answer.body(), server, now_ms)?;
+        // DNS that does not answer is not DNS that contradicts; but it must not be a way round the record, so the
+        // attempt counts as failed.
+        if let Some(record) = record? {
+            document.check_txt(&record)?;
+        }
+        let pinned = document.clone();
+        self.graph
+            .run(move |store| {
+                if let Some(before) = store.pin(&pinned.server)? {
+                    before.allows(&pinned)?;
+                }
+                Ok::<(), KeyringError>(store.put_pin(&pinned)?)
+            })
+            .await?;
+        Ok(document)
+    }
+}
+
+impl Entry {
+    fn fresh(&self, kid: Option<&Kid>, now_ms: u64) -> Option<Arc<KeyDocument>> {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let (document, fetched) = state.document.as_ref()?;
+        let has_key = kid.is_none_or(|kid| document.key(kid).is_some());
+        let limit = if has_key { FRESH } else { FRESH_FOR_NEW_KEY };
+        (fetched.elapsed() < limit && document.valid_until > now_ms).then(|| Arc::clone(document))
+    }
+
+    fn valid(&self, now_ms: u64) -> Option<Arc<KeyDocument>> {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let (document, _) = state.document.as_ref()?;
+        (document.valid_until > now_ms).then(|| Arc::clone(document))
+    }
+
+    fn sulks(&self) -> bool {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state
+            .sulk
+            .as_ref()
+            .is_some_and(|(_, until)| *until > Instant::now())
+    }
+
+    fn sulk(&self) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut backoff = state.sulk.take().map_or_else(
+            || Backoff::new(Duration::from_secs(1), MAX_SULK),
+            |(backoff, _)| backoff,
+        );
+        let until = Instant::now() + backoff.next_wait();
+        state.sulk = Some((backoff, until));
+    }
+
+    fn remember(&self, document: Arc<KeyDocument>) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        *state = State {
+            document: Some((document, Instant::now())),
+            sulk: None,
+        };
+    }
+}

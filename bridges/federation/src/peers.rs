@@ -1,0 +1,260 @@
+//! One durable queue for each peer, and the task that empties it (PROTOCOL 11).
+//!
+//! The queue itself is in the graph. A task exists only while something waits, so that thousands of peers cost
+//! nothing while they are quiet. A peer may be away for a week; it gets everything, once.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use comity_net::Backoff;
+use http::Method;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use crate::graph::Queued;
+use crate::ident::{EventId, ServerName};
+use crate::node::{Node, RequestError};
+use crate::session::ShelfError;
+use crate::wire::api::{
+    self, EventResult, MAX_ANSWER, MAX_PUSH, MAX_PUSH_EVENTS, PUSH_PATH, Push, PushAnswer, Status,
+};
+use crate::wire::sign::hash_text;
+
+/// How often an event is tried that the peer calls forbidden: it may not have heard of our join yet.
+const MAX_FORBIDDEN: u32 = 10;
+/// How often a peer is given what it says it needs before its own event is given up.
+const MAX_NEEDS: u32 = 10;
+
+/// The tasks under way.
+#[derive(Default)]
+pub struct Peers {
+    tasks: Mutex<HashMap<ServerName, Arc<Task>>>,
+}
+
+#[derive(Default)]
+struct Task {
+    /// Something came in from this peer: it is there.
+    heard: Notify,
+    /// Something new waits. Set under the lock of `tasks`, so that a task never ends with work in its queue.
+    work: std::sync::atomic::AtomicBool,
+}
+
+impl Peers {
+    /// Something waits for `peer`: makes sure that a task works on it.
+    pub fn wake(&self, node: &Arc<Node>, peer: &ServerName, shutdown: &CancellationToken) {
+        let mut tasks = self.lock();
+        let task = tasks.entry(peer.clone()).or_insert_with(|| {
+            let task = Arc::new(Task::default());
+            let (node, peer, shutdown) = (Arc::clone(node), peer.clone(), shutdown.clone());
+            let run = Arc::clone(&task);
+            tokio::spawn(async move {
+                tokio::select! {
+                    () = shutdown.cancelled() => {}
+                    () = empty(&node, &peer, &run) => {}
+                }
+            });
+            task
+        });
+        task.work.store(true, std::sync::atomic::Ordering::SeqCst);
+    }
+
+    /// Ends the waiting after a failure (PROTOCOL 11.2).
+    pub fn heard_from(&self, peer: &ServerName) {
+        if let Some(task) = self.lock().get(peer) {
+            task.heard.notify_one();
+        }
+    }
+
+    /// Ends a task unless something new came in meanwhile.
+    fn end(&self, peer: &ServerName, task: &Task) -> bool {
+        let mut tasks = self.lock();
+        let ended = !task.work.swap(false, std::sync::atomic::Ordering::SeqCst);
+        if ended {
+            tasks.remove(peer);
+        }
+        ended
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<ServerName, Arc<Task>>> {
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Why a round ended without everything being taken.
+enum Setback {
+    /// Try again after the back-off, or after what the peer asked for.
+    Later(String, Option<Duration>),
+    /// The peer does not let us into the room of this event.
+    Forbidden,
+    Shelf(ShelfError),
+}
+
+async fn empty(node: &Node, peer: &ServerName, task: &Task) {
+    let mut backoff = Backoff::default();
+    let mut forbidden = 0;
+    loop {
+        let wait = match round(node, peer, forbidden >= MAX_FORBIDDEN).await {
+            Ok(true) => {
+                backoff.reset();
+                forbidden = 0;
+                continue;
+            }
+            Ok(false) if node.peers.end(peer, task) => return,
+            Ok(false) => continue,
+            Err(Setback::Forbidden) => {
+                forbidden += 1;
+                backoff.next_wait()
+            }
+            Err(Setback::Later(why, after)) => {
+                if backoff.tries() == 0 {
+                    tracing::info!(%peer, why, "peer not reached, its queue waits");
+                }
+                backoff.next_wait().max(after.unwrap_or_default())
+            }
+            Err(Setback::Shelf(error)) => {
+                tracing::error!(%peer, %error, "queue of a peer not readable");
+                backoff.next_wait()
+            }
+        };
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            () = task.heard.notified() => backoff.reset(),
+        }
+    }
+}
+
+/// Pushes what comes first in the queue. Returns false when the queue is empty.
+async fn round(node: &Node, peer: &ServerName, drop_forbidden: bool) -> Result<bool, Setback> {
+    if !node.lists.admit(peer) {
+        return Err(Setback::Later("shut out by allow or deny".to_owned(), None));
+    }
+    let batch = load(node, peer).await?;
+    if batch.is_empty() {
+        return Ok(false);
+    }
+    let results = push(node, peer, &batch).await?;
+    let mut done = Vec::with_capacity(batch.len());
+    let mut setback = None;
+    for (event, result) in batch.iter().zip(results) {
+        let forbidden = result.code.as_deref() == Some("forbidden");
+        match result.status {
+            Status::Ok | Status::Dup | Status::Pending => done.push(event.arrival),
+            Status::Need => {
+                if supply(node, peer, event, result.need).await? {
+                    done.push(event.arrival);
+                }
+            }
+            Status::Reject if forbidden && !drop_forbidden => {
+                setback = setback.or(Some(Setback::Forbidden))
+            }
+            Status::Reject => {
+                let code = result.code.unwrap_or_default();
+                tracing::warn!(%peer, event = %event.id, code, "peer rejects an event of ours");
+                node.reports.skip(
+                    "rejected_by_peer",
+                    format!("{peer} rejects {} ({code})", event.id),
+                );
+                done.push(event.arrival);
+            }
+        }
+    }
+    let name = peer.clone();
+    node.graph
+        .run(move |store| store.dequeue(&name, &done))
+        .await
+        .map_err(Setback::Shelf)?;
+    setback.map_or(Ok(true), Err)
+}
+
+async fn load(node: &Node, peer: &ServerName) -> Result<Vec<Queued>, Setback> {
+    let name = peer.clone();
+    let mut batch = node
+        .graph
+        .run(move |store| store.queue(&name, MAX_PUSH_EVENTS))
+        .await
+        .map_err(Setback::Shelf)?;
+    let mut size = 0;
+    // Half of the limit leaves room for the JSON around the events.
+    let fits = batch
+        .iter()
+        .take_while(|event| {
+            size += event.bytes.len();
+            size <= MAX_PUSH / 2
+        })
+        .count();
+    batch.truncate(fits.max(1));
+    Ok(batch)
+}
+
+/// Pushes events and returns one result for each.
+async fn push(
+    node: &Node,
+    peer: &ServerName,
+    batch: &[Queued],
+) -> Result<Vec<EventResult>, Setback> {
+    let ids: String = batch.iter().map(|event| event.id.as_str()).collect();
+    // The same events have the same name, whenever they are sent again.
+    let txn = hash_text(ids.as_bytes());
+    let events = batch
+        .iter()
+        .filter_map(|event| api::raw(event.bytes.clone()))
+        .collect();
+    let body = serde_json::to_vec(&Push { txn, events })
+        .map_err(|error| Setback::Later(error.to_string(), None))?;
+    let answer: PushAnswer = node
+        .ask(peer, Method::POST, PUSH_PATH, body, MAX_ANSWER)
+        .await
+        .map_err(|error| {
+            let after = match &error {
+                RequestError::Refused { retry_after, .. } => {
+                    retry_after.map(|secs| Duration::from_secs(secs.min(900)))
+                }
+                _ => None,
+            };
+            Setback::Later(error.to_string(), after)
+        })?;
+    if answer.results.len() != batch.len() {
+        return Err(Setback::Later(
+            "the answer has another number of results".to_owned(),
+            None,
+        ));
+    }
+    Ok(answer.results)
+}
+
+/// Gives the peer what an event of ours builds on, as it could not fetch that itself, and then the event again.
+async fn supply(
+    node: &Node,
+    peer: &ServerName,
+    event: &Queued,
+    need: Vec<EventId>,
+) -> Result<bool, Setback> {
+    let mut stack = vec![event.clone()];
+    let mut need = need;
+    for _ in 0..MAX_NEEDS {
+        need.truncate(MAX_PUSH_EVENTS);
+        let (room, ids) = (event.room.clone(), need.clone());
+        let found = node
+            .graph
+            .run(move |store| store.queued(&room, &ids))
+            .await
+            .map_err(Setback::Shelf)?;
+        if found.is_empty() {
+            break;
+        }
+        stack.splice(0..0, found);
+        stack.truncate(MAX_PUSH_EVENTS);
+        let results = push(node, peer, &stack).await?;
+        need = results.into_iter().flat_map(|result| result.need).collect();
+        if need.is_empty() {
+            return Ok(true);
+        }
+    }
+    tracing::warn!(%peer, event = %event.id, "peer needs events that are not here, given up");
+    node.reports.skip(
+        "rejected_by_peer",
+        format!("{peer} lacks what {} builds on", event.id),
+    );
+    Ok(true)
+}

@@ -1,0 +1,114 @@
+//! `POST /_chat/v1/push`: acknowledged when everything accepted is on disk, in the graph and with the gateway.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::StatusCode;
+use tokio_util::sync::CancellationToken;
+
+use super::receive::{NotNow, receive};
+use super::{Answer, Refusal, to_json};
+use crate::ident::ServerName;
+use crate::node::Node;
+use crate::session::ShelfError;
+use crate::wire::api::{MAX_PUSH_EVENTS, Push, PushAnswer};
+use crate::wire::event::Event;
+
+/// How long an answer waits for the gateway before the peer is asked to come again.
+const CONFIRM: Duration = Duration::from_secs(15);
+
+pub(super) async fn push(
+    node: &Arc<Node>,
+    shutdown: &CancellationToken,
+    peer: &ServerName,
+    body: &[u8],
+) -> Answer {
+    let push: Push =
+        serde_json::from_slice(body).map_err(|error| Refusal::malformed(error.to_string()))?;
+    let is_name =
+        (1..=64).contains(&push.txn.len()) && push.txn.bytes().all(|b| b.is_ascii_graphic());
+    if !is_name || push.events.len() > MAX_PUSH_EVENTS {
+        return Err(Refusal::malformed(format!(
+            "txn of 1 to 64 printable characters, at most {MAX_PUSH_EVENTS} events"
+        )));
+    }
+    let (name, txn) = (peer.clone(), push.txn.clone());
+    let known = node
+        .graph
+        .run(move |store| store.answer(&name, &txn))
+        .await?;
+    let (answer, arrival) = match known {
+        Some(known) => known,
+        None => take(node, peer, push).await?,
+    };
+    confirmed(node, shutdown, arrival).await?;
+    Ok(answer)
+}
+
+async fn take(node: &Arc<Node>, peer: &ServerName, push: Push) -> Result<(Vec<u8>, i64), Refusal> {
+    let events = push
+        .events
+        .iter()
+        .map(|raw| Event::parse(raw.get().as_bytes()))
+        .collect();
+    let taken = receive(node, peer, events)
+        .await
+        .map_err(|not_now| match not_now {
+            NotNow::Joining => Refusal::later(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "the room is being joined",
+                1,
+            ),
+            NotNow::Shelf(error) => error.into(),
+        })?;
+    for result in &taken.results {
+        if let Some(code) = &result.code {
+            let id = result.id.as_ref().map_or("?", |id| id.as_str());
+            node.reports
+                .skip("rejected", format!("event {id} pushed by {peer}: {code}"));
+        }
+    }
+    node.arrived.notify_one();
+    let answer = to_json(&PushAnswer {
+        results: taken.results,
+    });
+    let (name, kept) = (peer.clone(), answer.clone());
+    node.graph
+        .run(move |store| {
+            store.put_answer(&name, &push.txn, &kept, taken.arrival)?;
+            Ok::<_, ShelfError>(())
+        })
+        .await?;
+    Ok((answer, taken.arrival))
+}
+
+/// Waits until the gateway has everything up to `arrival` in its journal. While it takes nothing, no
+/// acknowledgement leaves: the peer keeps the events and comes again.
+async fn confirmed(node: &Node, shutdown: &CancellationToken, arrival: i64) -> Result<(), Refusal> {
+    let mut progress = node.progress.subscribe();
+    let waited = async {
+        loop {
+            let now = *progress.borrow_and_update();
+            if now.reported >= arrival {
+                return true;
+            }
+            if now.busy || progress.changed().await.is_err() {
+                return false;
+            }
+        }
+    };
+    let is_confirmed = tokio::select! {
+        confirmed = waited => confirmed,
+        () = tokio::time::sleep(CONFIRM) => false,
+        () = shutdown.cancelled() => false,
+    };
+    if is_confirmed {
+        Ok(())
+    } else {
+        Err(Refusal::later(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the events are kept but not confirmed yet",
+            2,
+        ))
+    }
+}

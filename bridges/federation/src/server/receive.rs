@@ -1,0 +1,453 @@
+//! Taking events in: judged one by one, kept in one transaction, what is missing fetched from the sender (PROTOCOL 10).
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use http::Method;
+
+use crate::graph::{Pending, Store};
+use crate::ident::{EventId, RoomId, ServerName};
+use crate::node::Node;
+use crate::session::judge::{Acceptance, Context, Judgement, Via, judge};
+use crate::session::{MemberBody, Room, Shelf as _, ShelfError, Stage};
+use crate::wire::api::{EventResult, GET_PATH, Get, GetAnswer, MAX_ANSWER, MAX_GET_IDS, Status};
+use crate::wire::event::{Event, Reject};
+use crate::wire::keys::KeyDocument;
+
+/// How often the sender is asked for what is missing.
+const MAX_ROUNDS: usize = 10;
+
+/// What became of the events of one push.
+pub(super) struct Taken {
+    pub(super) results: Vec<EventResult>,
+    /// The last arrival among what was accepted; 0 if nothing was.
+    pub(super) arrival: i64,
+}
+
+/// Why nothing was taken at all.
+pub(super) enum NotNow {
+    /// Our own join of one of the rooms is under way (PROTOCOL 12.5).
+    Joining,
+    Shelf(ShelfError),
+}
+
+impl From<ShelfError> for NotNow {
+    fn from(error: ShelfError) -> Self {
+        Self::Shelf(error)
+    }
+}
+
+/// Takes what `peer` pushed. One bad event never spoils the others.
+pub(super) async fn receive(
+    node: &Arc<Node>,
+    peer: &ServerName,
+    pushed: Vec<Result<Event, Reject>>,
+) -> Result<Taken, NotNow> {
+    let mut work = Work {
+        results: pushed
+            .iter()
+            .map(|event| {
+                event
+                    .as_ref()
+                    .err()
+                    .map(|reject| EventResult::rejected(None, *reject))
+            })
+            .collect(),
+        pushed,
+        fetched: HashMap::new(),
+        missing: BTreeSet::new(),
+        unknown_keys: BTreeSet::new(),
+        arrival: 0,
+        last: false,
+    };
+    for round in 0..=MAX_ROUNDS {
+        work.last = round == MAX_ROUNDS;
+        work = run(node, peer, work).await?;
+        if work.is_done() {
+            break;
+        }
+        let progress =
+            fetch_keys(node, &mut work).await | fetch_events(node, peer, &mut work).await;
+        if !progress {
+            work.last = true;
+            work = run(node, peer, work).await?;
+            break;
+        }
+    }
+    let results = work.results.into_iter().flatten().collect();
+    Ok(Taken {
+        results,
+        arrival: work.arrival,
+    })
+}
+
+/// The state of one push between rounds.
+struct Work {
+    pushed: Vec<Result<Event, Reject>>,
+    /// Filled as events are decided; `None` while something is missing.
+    results: Vec<Option<EventResult>>,
+    /// What was asked for and not accepted yet.
+    fetched: HashMap<EventId, Event>,
+    missing: BTreeSet<EventId>,
+    unknown_keys: BTreeSet<ServerName>,
+    arrival: i64,
+    /// Nothing more will be fetched: what cannot be decided now waits or is refused.
+    last: bool,
+}
+
+impl Work {
+    fn is_done(&self) -> bool {
+        self.results.iter().all(Option::is_some)
+    }
+}
+
+async fn run(node: &Arc<Node>, peer: &ServerName, mut work: Work) -> Result<Work, NotNow> {
+    let (node_inside, peer) = (Arc::clone(node), peer.clone());
+    node.graph
+        .run(move |store| {
+            one_round(&node_inside, store, &peer, &mut work)?;
+            Ok(work)
+        })
+        .await
+}
+
+fn one_round(
+    node: &Node,
+    store: &Store<'_>,
+    peer: &ServerName,
+    work: &mut Work,
+) -> Result<(), NotNow> {
+    work.missing.clear();
+    work.unknown_keys.clear();
+    take_fetched(node, store, work)?;
+    let mut rooms = BTreeSet::new();
+    for index in 0..work.pushed.len() {
+        if work.results.get(index).is_some_and(Option::is_some) {
+            continue;
+        }
+        let Some(Ok(event)) = work.pushed.get(index) else {
+            continue;
+        };
+        if store
+            .room(&event.room)?
+            .is_some_and(|room| room.stage == Stage::Joining)
+        {
+            return Err(NotNow::Joining);
+        }
+        let id = Some(event.id.clone());
+        let result = match judge(event, store, &context(node, Via::Push(peer)))? {
+            Judgement::Accept(how) => {
+                work.arrival = work.arrival.max(store.put(event, how)?);
+                rooms.insert(event.room.clone());
+                Some(EventResult::of(id, Status::Ok))
+            }
+            Judgement::Duplicate => {
+                // It may be here and not confirmed by the gateway yet: this answer has to wait for it, too.
+                work.arrival = work.arrival.max(store.arrival(&event.id)?);
+                Some(EventResult::of(id, Status::Dup))
+            }
+            Judgement::Reject(reject) => Some(EventResult::rejected(id, reject)),
+            Judgement::Need(missing) => {
+                let result = work.last.then(|| EventResult {
+                    need: missing.clone(),
+                    ..EventResult::of(id, Status::Need)
+                });
+                work.missing.extend(missing);
+                result
+            }
+            Judgement::NeedKeys(server) => {
+                work.unknown_keys.insert(server);
+                if work.last {
+                    Some(keep_waiting(node, store, event, peer)?)
+                } else {
+                    None
+                }
+            }
+        };
+        if let Some(slot) = work.results.get_mut(index) {
+            *slot = result;
+        }
+    }
+    for room in rooms {
+        work.arrival = work.arrival.max(retry_pending(node, store, &room)?);
+    }
+    Ok(())
+}
+
+/// Takes in what was fetched, ancestors first: what lies deeper in the graph needs what does not.
+fn take_fetched(node: &Node, store: &Store<'_>, work: &mut Work) -> Result<(), ShelfError> {
+    let mut order: Vec<EventId> = work.fetched.keys().cloned().collect();
+    order.sort_by_key(|id| work.fetched.get(id).map(|event| (event.depth, event.seq)));
+    for id in order {
+        let Some(event) = work.fetched.get(&id) else {
+            continue;
+        };
+        match judge(event, store, &context(node, Via::Get))? {
+            Judgement::Accept(how) => {
+                work.arrival = work.arrival.max(store.put(event, how)?);
+                work.fetched.remove(&id);
+            }
+            Judgement::Need(missing) => work.missing.extend(missing),
+            Judgement::NeedKeys(server) => {
+                work.unknown_keys.insert(server);
+            }
+            Judgement::Duplicate => {
+                work.fetched.remove(&id);
+            }
+            Judgement::Reject(reject) => {
+                tracing::debug!(event = %id, code = reject.code(), "fetched event refused");
+                work.fetched.remove(&id);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Judges again what waited in a room, as long as that brings something. Returns the last arrival.
+pub(super) fn retry_pending(
+    node: &Node,
+    store: &Store<'_>,
+    room: &RoomId,
+) -> Result<i64, ShelfError> {
+    let mut arrival = 0;
+    loop {
+        let mut progress = false;
+        for Pending { bytes, pushed_by } in store.pending(room)? {
+            let Ok(event) = Event::parse(&bytes) else {
+                continue;
+            };
+            let via = pushed_by.as_ref().map_or(Via::Get, Via::Push);
+            match judge(&event, store, &context(node, via))? {
+                Judgement::Accept(how) => {
+                    arrival = arrival.max(store.put(&event, how)?);
+                    progress = true;
+                }
+                Judgement::Duplicate | Judgement::Reject(_) => store.forget_pending(&event.id)?,
+                Judgement::Need(_) | Judgement::NeedKeys(_) => {}
+            }
+        }
+        if !progress {
+            return Ok(arrival);
+        }
+    }
+}
+
+fn keep_waiting(
+    node: &Node,
+    store: &Store<'_>,
+    event: &Event,
+    peer: &ServerName,
+) -> Result<EventResult, ShelfError> {
+    let pending = Pending {
+        bytes: event.bytes().to_vec(),
+        pushed_by: Some(peer.clone()),
+    };
+    let now = i64::try_from(node.now_ms()).unwrap_or(i64::MAX);
+    let id = Some(event.id.clone());
+    if store.put_pending(&event.id, &event.room, &event.origin, &pending, now)? {
+        Ok(EventResult::of(id, Status::Pending))
+    } else {
+        Ok(EventResult::rejected(id, Reject::Quota))
+    }
+}
+
+/// Fetches the key documents that were missing. Returns whether one was got.
+async fn fetch_keys(node: &Node, work: &mut Work) -> bool {
+    let mut progress = false;
+    for server in std::mem::take(&mut work.unknown_keys) {
+        if !node.lists.admit(&server) {
+            continue;
+        }
+        match node.keyring.get(&server, None, node.now_ms()).await {
+            Ok(_) => progress = true,
+            Err(error) => tracing::debug!(%server, %error, "keys missing"),
+        }
+    }
+    progress
+}
+
+/// Asks the sender for what its events name. Returns whether something new came.
+async fn fetch_events(node: &Node, peer: &ServerName, work: &mut Work) -> bool {
+    let room = work
+        .pushed
+        .iter()
+        .zip(&work.results)
+        .find_map(|(event, result)| match (event, result) {
+            (Ok(event), None) => Some(event.room.clone()),
+            _ => None,
+        });
+    let Some(room) = room else { return false };
+    let ids: Vec<EventId> = work
+        .missing
+        .iter()
+        .filter(|id| !work.fetched.contains_key(*id))
+        .take(MAX_GET_IDS)
+        .cloned()
+        .collect();
+    if ids.is_empty() {
+        return false;
+    }
+    let asked: BTreeSet<EventId> = ids.iter().cloned().collect();
+    let body = serde_json::to_vec(&Get { room, ids }).expect("names only");
+    let answer: GetAnswer = match node
+        .ask(peer, Method::POST, GET_PATH, body, MAX_ANSWER)
+        .await
+    {
+        Ok(answer) => answer,
+        Err(error) => {
+            tracing::debug!(%peer, %error, "missing events not fetched");
+            return false;
+        }
+    };
+    let before = work.fetched.len();
+    for raw in answer.events.into_iter().take(MAX_GET_IDS) {
+        // Only what was asked for: the answer is no way to push past the checks of a push.
+        if let Ok(event) = Event::parse(raw.get().as_bytes())
+            && asked.contains(&event.id)
+        {
+            work.fetched.insert(event.id.clone(), event);
+        }
+    }
+    work.fetched.len() > before
+}
+
+fn context<'a>(node: &'a Node, via: Via<'a>) -> Context<'a> {
+    Context {
+        own: node.server(),
+        via,
+        fetched: fetched(node),
+    }
+}
+
+fn fetched(node: &Node) -> Box<dyn Fn(&ServerName) -> Option<KeyDocument> + '_> {
+    Box::new(|server| {
+        node.keyring
+            .cached(server)
+            .map(|document| KeyDocument::clone(&document))
+    })
+}
+
+/// What a joiner got in answer to its join.
+pub struct Entry {
+    pub room: Room,
+    pub genesis: Event,
+    /// Authorisation, state and edges, in any order.
+    pub events: Vec<Event>,
+    pub heads: Vec<EventId>,
+    /// Our own keys and join.
+    pub own: Vec<Event>,
+}
+
+/// Why an answer to our join is not believed.
+#[derive(Debug, thiserror::Error)]
+pub enum EntryError {
+    #[error(transparent)]
+    Shelf(#[from] ShelfError),
+    #[error("an event of the answer is refused: {0}")]
+    Refused(#[from] Reject),
+    #[error("the answer lacks {0}")]
+    Lacks(&'static str),
+}
+
+/// Takes in the answer to our join (PROTOCOL 12.3). The genesis was checked by the caller. What cannot be verified
+/// yet, since its origin's keys are out of reach, waits.
+pub fn take_entry(node: &Node, store: &Store<'_>, entry: &Entry) -> Result<(), EntryError> {
+    let edge = Acceptance {
+        hidden: false,
+        edge: true,
+        shown: false,
+    };
+    let now = i64::try_from(node.now_ms()).unwrap_or(i64::MAX);
+    if store.kept(&entry.genesis.id)?.is_none() {
+        store.put(&entry.genesis, edge)?;
+    }
+    let mut left: Vec<&Event> = entry
+        .events
+        .iter()
+        .filter(|event| event.room == entry.room.id)
+        .collect();
+    left.sort_by_key(|event| (event.kind != "key.doc", event.depth, event.seq));
+    // In as many rounds as bring something: a membership waits for what it relies on.
+    loop {
+        let mut waiting = Vec::new();
+        for event in &left {
+            match judge(event, store, &context(node, Via::Join))? {
+                Judgement::Accept(_) => {
+                    store.put(event, edge)?;
+                }
+                Judgement::Duplicate => {}
+                Judgement::Need(_) | Judgement::NeedKeys(_) => waiting.push(*event),
+                // The server that we joined at vouches for its own events at least.
+                Judgement::Reject(reject) => {
+                    tracing::warn!(event = %event.id, code = reject.code(), "event in the answer to a join refused");
+                    node.reports.skip(
+                        "malformed",
+                        format!(
+                            "an event in the answer to a join is refused: {}",
+                            reject.code()
+                        ),
+                    );
+                }
+            }
+        }
+        if waiting.len() == left.len() || waiting.is_empty() {
+            left = waiting;
+            break;
+        }
+        left = waiting;
+    }
+    for event in left {
+        let pending = Pending {
+            bytes: event.bytes().to_vec(),
+            pushed_by: None,
+        };
+        store.put_pending(&event.id, &event.room, &event.origin, &pending, now)?;
+    }
+    for event in &entry.own {
+        if store.kept(&event.id)?.is_none() {
+            store.put(event, edge)?;
+        }
+    }
+    // The ends of chains that others have built on are known, but are no heads.
+    let own: Vec<&EventId> = entry.own.iter().map(|event| &event.id).collect();
+    for head in store.heads(&entry.room.id)? {
+        let is_own_last = own.last().is_some_and(|last| **last == head.id);
+        if !is_own_last && !entry.heads.contains(&head.id) {
+            store.not_a_head(&head.id)?;
+        }
+    }
+    let resident_is_in = entry.events.iter().any(|event| {
+        event.kind == "member"
+            && MemberBody::of(event).is_some_and(|body| body.user == event.origin.gateway())
+    });
+    if !resident_is_in {
+        return Err(EntryError::Lacks("a server that is in the room"));
+    }
+    store.put_room(&entry.room)?;
+    Ok(())
+}
+
+/// Fetches the keys that events wait for, and judges these again.
+pub async fn retry_all_pending(node: &Arc<Node>) -> Result<(), ShelfError> {
+    let waiting = node
+        .graph
+        .run(|store| Ok::<_, ShelfError>(store.pending_origins()?))
+        .await?;
+    for (room, origin) in waiting {
+        if !node.lists.admit(&origin)
+            || node
+                .keyring
+                .get(&origin, None, node.now_ms())
+                .await
+                .is_err()
+        {
+            continue;
+        }
+        let inside = Arc::clone(node);
+        node.graph
+            .run(move |store| retry_pending(&inside, store, &room))
+            .await?;
+        node.arrived.notify_one();
+    }
+    Ok(())
+}
