@@ -223,6 +223,15 @@ impl Harness {
         }
     }
 
+    /// Waits until the bridge has taken every request that it was handed.
+    pub async fn try_wait_for_drained(&self) -> Result<(), TimedOut> {
+        let all_free = self.requests.reserve_many(REQUEST_CAPACITY);
+        match tokio::time::timeout(self.patience(), all_free).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(_)) | Err(_) => Err(self.shared.timed_out("all requests to be taken")),
+        }
+    }
+
     /// Asks the bridge to end.
     pub fn shutdown(&self) {
         self.shutdown.cancel();

@@ -55,6 +55,7 @@ pub(in super::super) async fn requests_are_drained_while_the_network_hangs<F: Fa
         };
         stage.harness.try_ask(Request::Cancel(key)).await?;
     }
+    stage.harness.try_wait_for_drained().await?;
     stage.far.release().await;
     for handle in &handles {
         let outcome = handle.try_outcome().await?;
@@ -146,6 +147,7 @@ pub(in super::super) async fn shutdown_ends_the_run<F: FarSide>(stage: &mut Stag
             event("bea", message("said at the end", MessageKind::Text)),
         )
         .await?;
+    stage.harness.try_wait_for_drained().await?;
     let stopped = stage.stop().await;
     stage.far.release().await;
     stopped

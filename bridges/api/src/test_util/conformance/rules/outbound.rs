@@ -129,6 +129,8 @@ pub(in super::super) async fn a_stored_plan_goes_on_where_it_stopped<F: FarSide>
     let Some(parts) = handle.record().plan_asked else {
         return stage.does_not_apply("the bridge shows long texts in one part");
     };
+    stage.settle().await?;
+    let before = stage.shown_with("resumed-0").len();
     let plan = Plan {
         parts,
         done: BTreeMap::from([(0, Vec::new())]),
@@ -141,7 +143,7 @@ pub(in super::super) async fn a_stored_plan_goes_on_where_it_stopped<F: FarSide>
         format!("not shown: {:?}", again.record().outcomes)
     })?;
     stage.is_shown("resumed-5").await?;
-    ensure(stage.shown_with("resumed-0").is_empty(), || {
+    ensure(stage.shown_with("resumed-0").len() == before, || {
         "people saw a part that had landed before".to_owned()
     })
 }
