@@ -17,6 +17,7 @@
 pub mod board;
 pub mod config;
 pub mod delivery;
+pub mod gateway;
 pub mod http;
 pub mod journal;
 pub mod metrics;
