@@ -194,6 +194,26 @@ impl Account {
         &self.said
     }
 
+    /// Only those lines that somebody other than their speaker saw. What one network has shown
+    /// was committed, and must be on all of them.
+    pub fn witnessed(&self, views: &[View]) -> Self {
+        let seen: HashSet<String> = views
+            .iter()
+            .flat_map(|view| view.lines.iter().filter(|heard| !heard.own))
+            .filter_map(|heard| token_in(&heard.text, &self.run))
+            .collect();
+        let said = self
+            .said
+            .iter()
+            .filter(|said| seen.contains(&said.token))
+            .cloned()
+            .collect();
+        Self {
+            run: self.run.clone(),
+            said,
+        }
+    }
+
     /// The last line of each speaker: speaker and token.
     pub fn last_of_each(&self) -> BTreeMap<String, String> {
         self.said

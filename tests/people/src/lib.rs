@@ -20,6 +20,9 @@ mod irc;
 mod matrix;
 mod xmpp;
 
+pub use reqwest;
+pub use tokio_xmpp::minidom;
+
 pub use gate::Gate;
 pub use gateway::{Gateway, GatewayPlan, Room};
 pub use irc::Irc;
