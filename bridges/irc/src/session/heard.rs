@@ -18,6 +18,9 @@ impl Verb {
     }
 }
 
+/// IRCv3 bot-mode, its draft, and InspIRCd 3's own name for it.
+const BOT_TAGS: [&str; 3] = ["bot", "draft/bot", "inspircd.org/bot"];
+
 /// A line said in one of our channels by somebody else.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Heard {
@@ -72,7 +75,7 @@ impl Session {
             verb,
             nick: source.nick.clone(),
             account: tag("account-tag", "account"),
-            bot: self.caps.has("message-tags") && line.tags.has("bot"),
+            bot: self.caps.has("message-tags") && BOT_TAGS.iter().any(|tag| line.tags.has(tag)),
             msgid: tag("message-tags", "msgid"),
             time: tag("server-time", "time"),
             number: self.received,

@@ -46,6 +46,9 @@ const PING_AFTER: Duration = Duration::from_secs(60);
 /// How long it may take to answer that.
 const PONG_WITHIN: Duration = Duration::from_secs(60);
 
+/// Why the second of two names that the server takes for one is not joined.
+const TWIN: &str = "the server takes it for another configured channel";
+
 /// Token of the PING that marks the end of what a server says at the start.
 const READY_TOKEN: &str = "ready";
 
@@ -137,11 +140,16 @@ impl Session {
 
     /// Wants to be in a channel, now and after every loss of it.
     pub(crate) fn join(&mut self, name: &ChannelName) {
-        if !self.channels.want(name, self.isupport.casemapping) {
-            self.not_joined(
-                name.clone(),
-                "another configured channel has the same name".to_owned(),
-            );
+        let map = self.isupport.casemapping;
+        match self.channels.find(name.as_str(), map) {
+            None => self.channels.want(name, map),
+            // Asked once more: the answer is the same.
+            Some(known) if known == *name => {
+                if self.channels.is_in(name.as_str(), map) {
+                    self.events.push_back(Event::Joined(known));
+                }
+            }
+            Some(_) => self.not_joined(name.clone(), TWIN.to_owned()),
         }
     }
 
@@ -239,7 +247,12 @@ impl Session {
         if self.phase != Phase::Ready {
             return;
         }
-        if let Some(nick) = self.nick.handle_timeout(now).and_then(Middle::parse) {
+        let nicklen = self.isupport.nicklen;
+        if let Some(nick) = self
+            .nick
+            .handle_timeout(now, nicklen)
+            .and_then(Middle::parse)
+        {
             self.urge(Command::new("NICK", [nick], None));
             self.sends.note_line(now);
         }
@@ -283,9 +296,18 @@ impl Session {
         if self.phase != Phase::Ready {
             return None;
         }
-        if self.sends.is_open(now)
+        while self.sends.is_open(now)
             && let Some(name) = self.channels.take_due(now)
         {
+            // A server may cut a name that is too long, and join us to another channel.
+            if self
+                .isupport
+                .channellen
+                .is_some_and(|limit| name.as_str().len() > limit)
+            {
+                self.handle_out(name.as_str(), "the name is too long for this server", now);
+                continue;
+            }
             self.sends.note_line(now);
             return Command::new("JOIN", [name.middle()], None).ok();
         }

@@ -99,13 +99,15 @@ impl Nick {
         self.regain_at
     }
 
-    /// Returns the nick to ask for, if it is time to.
-    pub(crate) fn handle_timeout(&mut self, now: Instant) -> Option<&str> {
+    /// Returns the nick to ask for, if it is time to and the server could give it.
+    pub(crate) fn handle_timeout(&mut self, now: Instant, nicklen: Option<usize>) -> Option<&str> {
         if self.regain_at.is_none_or(|at| at > now) {
             return None;
         }
         self.regain_at = Some(now + REGAIN_EVERY);
-        Some(&self.wished)
+        nicklen
+            .is_none_or(|limit| self.wished.len() <= limit)
+            .then_some(self.wished.as_str())
     }
 
     fn set_current(&mut self, nick: &str, now: Instant) {
@@ -149,10 +151,17 @@ mod tests {
         let map = Casemapping::Rfc1459;
         let mut nick = Nick::new("comity");
         nick.handle_welcome("comity_", now);
-        assert_eq!(nick.handle_timeout(now), None);
-        assert_eq!(nick.handle_timeout(now + REGAIN_EVERY), Some("comity"));
+        assert_eq!(nick.handle_timeout(now, None), None);
+        assert_eq!(
+            nick.handle_timeout(now + REGAIN_EVERY, Some(6)),
+            Some("comity")
+        );
+        assert_eq!(nick.handle_timeout(now + 2 * REGAIN_EVERY, Some(5)), None);
         nick.handle_gone("COMITY", now + REGAIN_EVERY, map);
-        assert_eq!(nick.handle_timeout(now + REGAIN_EVERY), Some("comity"));
+        assert_eq!(
+            nick.handle_timeout(now + REGAIN_EVERY, Some(6)),
+            Some("comity")
+        );
         assert!(nick.handle_change("comity_", "comity", now, map));
         assert_eq!(nick.next_timeout(), None);
     }

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::{Farewell, Phase, Session, sends::Complaint};
+use super::{Farewell, Phase, Session, TWIN, sends::Complaint};
 use crate::wire::{Line, numeric as n};
 
 impl Session {
@@ -67,10 +67,7 @@ impl Session {
             .handle_tokens(tokens.iter().map(String::as_str));
         if self.isupport.casemapping != before {
             for twin in self.channels.refold(self.isupport.casemapping) {
-                self.not_joined(
-                    twin,
-                    "another configured channel has the same name".to_owned(),
-                );
+                self.not_joined(twin, TWIN.to_owned());
             }
         }
     }

@@ -107,3 +107,28 @@ fn many_joins_keep_to_the_window() {
          C: PING :fence-4",
     );
 }
+
+#[test]
+fn asking_twice_is_answered_twice_and_a_twin_is_refused() {
+    Play::in_a(8).run(
+        "J: #a
+         E: joined #a
+         J: #A
+         E: not joined #A: the server takes it for another configured channel
+         L: #A
+         S: :al!a@h PRIVMSG #a :still here
+         E: heard #a PRIVMSG al: still here",
+    );
+}
+
+#[test]
+fn a_name_that_the_server_would_cut_is_not_joined() {
+    Play::in_a(8).run(
+        "S: :srv 005 comity CHANNELLEN=5 :are supported
+         J: #abcde
+         J: #abcd
+         C: JOIN #abcd
+         C: PING :fence-2
+         E: not joined #abcde: the name is too long for this server",
+    );
+}
