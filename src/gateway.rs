@@ -264,3 +264,7 @@ pub async fn run(
     tracing::info!("stopped");
     Ok(())
 }
+
+#[cfg(test)]
+#[path = "gateway_tests.rs"]
+mod tests;

@@ -1,0 +1,258 @@
+use std::path::{Path, PathBuf};
+
+use comity_bridge::test_util::scripted::{Reaction, ScriptedKind, ScriptedNetwork};
+use comity_bridge::{Access, Capabilities, ConfigTable, DeliveryError, GatewayInfo};
+
+use super::*;
+use crate::config::{HttpConfig, NetworkConfig, RoomConfig};
+
+const ROOM: &str = "#room";
+
+struct World {
+    kind: &'static ScriptedKind,
+    dir: tempfile::TempDir,
+}
+
+impl World {
+    fn new() -> Self {
+        let kind: &'static ScriptedKind = Box::leak(Box::default());
+        let world = World {
+            kind,
+            dir: tempfile::tempdir().expect("a directory"),
+        };
+        for name in ["one", "two", "three"] {
+            let window = Capabilities {
+                window: 8,
+                ..Capabilities::default()
+            };
+            world.network(name).set_capabilities(window);
+        }
+        world
+    }
+
+    fn network(&self, name: &str) -> ScriptedNetwork {
+        self.kind.network(name)
+    }
+
+    async fn gateway(&self) -> Gateway {
+        Gateway::start(config(self.kind, self.dir.path()))
+            .await
+            .expect("the gateway starts")
+    }
+}
+
+fn config(kind: &'static ScriptedKind, data_dir: &Path) -> Config {
+    let names = ["one", "two", "three"];
+    Config {
+        gateway: GatewayInfo {
+            domain: "gw1.example".to_owned(),
+            public_url: None,
+            data_dir: data_dir.to_owned(),
+        },
+        http: HttpConfig {
+            admin: "127.0.0.1:0".parse().expect("an address"),
+            public: None,
+            tls: None,
+        },
+        rooms: vec![RoomConfig {
+            address: "#room@gw1.example".parse().expect("a room"),
+            channels: names
+                .iter()
+                .map(|name| format!("{name}/{ROOM}").parse().expect("a channel"))
+                .collect(),
+            hosted: Vec::new(),
+            access: Access::Off,
+        }],
+        networks: names
+            .iter()
+            .map(|name| NetworkConfig {
+                name: name.parse().expect("a name"),
+                kind,
+                file: PathBuf::new(),
+                table: ConfigTable::new("test", "", serde_json::Map::new()),
+            })
+            .collect(),
+    }
+}
+
+fn lines(shown: &[String]) -> Vec<&str> {
+    shown
+        .iter()
+        .map(|line| line.rsplit(' ').next().unwrap_or_default())
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_line_is_shown_once_everywhere_else_and_acknowledged() {
+    let world = World::new();
+    let gateway = world.gateway().await;
+    world.network("one").say(ROOM, "alice", "hello");
+    for name in ["two", "three"] {
+        assert_eq!(
+            lines(&world.network(name).wait_shown(ROOM, 1).await),
+            ["hello"]
+        );
+    }
+    world.network("one").wait_acknowledged(1).await;
+    gateway.stop().await;
+    assert_eq!(
+        world.network("one").shown(ROOM),
+        Vec::<String>::new(),
+        "no echo"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_burst_keeps_its_order() {
+    let world = World::new();
+    let gateway = world.gateway().await;
+    let wanted: Vec<String> = (0..200).map(|n| n.to_string()).collect();
+    for number in &wanted {
+        world.network("one").say(ROOM, "alice", number);
+    }
+    for name in ["two", "three"] {
+        assert_eq!(
+            lines(&world.network(name).wait_shown(ROOM, 200).await),
+            wanted
+        );
+    }
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_network_that_hangs_delays_only_itself_and_gets_everything() {
+    let world = World::new();
+    world.network("two").always(Reaction::Hang);
+    let gateway = world.gateway().await;
+    let wanted: Vec<String> = (0..50).map(|n| n.to_string()).collect();
+    for number in &wanted {
+        world.network("one").say(ROOM, "alice", number);
+    }
+    assert_eq!(
+        lines(&world.network("three").wait_shown(ROOM, 50).await),
+        wanted
+    );
+    assert_eq!(world.network("two").shown(ROOM).len(), 0);
+    world.network("two").always(Reaction::Show);
+    world.network("two").unhang();
+    assert_eq!(
+        lines(&world.network("two").wait_shown(ROOM, 50).await),
+        wanted
+    );
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_network_that_is_down_at_the_start_keeps_no_other_from_starting() {
+    let world = World::new();
+    world.network("two").go_down();
+    let gateway = world.gateway().await;
+    world.network("one").say(ROOM, "alice", "hello");
+    world.network("three").wait_shown(ROOM, 1).await;
+    assert_eq!(world.network("two").shown(ROOM).len(), 0);
+    world.network("two").come_up();
+    assert_eq!(
+        lines(&world.network("two").wait_shown(ROOM, 1).await),
+        ["hello"]
+    );
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_not_shown_before_a_stop_is_shown_after_the_next_start() {
+    let world = World::new();
+    world.network("two").go_down();
+    let gateway = world.gateway().await;
+    for number in ["1", "2", "3"] {
+        world.network("one").say(ROOM, "alice", number);
+    }
+    world.network("three").wait_shown(ROOM, 3).await;
+    gateway.stop().await;
+    world.network("two").come_up();
+    let gateway = world.gateway().await;
+    assert_eq!(
+        lines(&world.network("two").wait_shown(ROOM, 3).await),
+        ["1", "2", "3"]
+    );
+    assert_eq!(
+        lines(&world.network("three").shown(ROOM)),
+        ["1", "2", "3"],
+        "not again"
+    );
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_an_ambiguous_outcome_the_next_attempt_is_told_so() {
+    let world = World::new();
+    world
+        .network("two")
+        .next(Reaction::Ambiguous { shown: true });
+    let gateway = world.gateway().await;
+    world.network("one").say(ROOM, "alice", "hello");
+    let attempts = world.network("two").wait_attempts(2).await;
+    assert_eq!((attempts[0].attempt, attempts[0].doubt), (1, false));
+    assert_eq!((attempts[1].attempt, attempts[1].doubt), (2, true));
+    assert_eq!(attempts[0].key, attempts[1].key);
+    world.network("one").say(ROOM, "alice", "more");
+    assert_eq!(
+        lines(&world.network("two").wait_shown(ROOM, 2).await),
+        ["hello", "more"],
+        "shown once"
+    );
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bridge_that_panics_takes_no_other_down_and_comes_back() {
+    let world = World::new();
+    world.network("two").next(Reaction::Panic);
+    let gateway = world.gateway().await;
+    world.network("one").say(ROOM, "alice", "hello");
+    assert_eq!(
+        lines(&world.network("three").wait_shown(ROOM, 1).await),
+        ["hello"]
+    );
+    assert_eq!(
+        lines(&world.network("two").wait_shown(ROOM, 1).await),
+        ["hello"],
+        "by the next bridge"
+    );
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_delivery_given_up_is_a_dead_letter_and_its_successor_goes_on() {
+    let world = World::new();
+    world
+        .network("two")
+        .next(Reaction::GiveUp(DeliveryError::Forbidden("+m".to_owned())));
+    let gateway = world.gateway().await;
+    world.network("one").say(ROOM, "alice", "bad");
+    world.network("one").say(ROOM, "alice", "good");
+    assert_eq!(
+        lines(&world.network("two").wait_shown(ROOM, 1).await),
+        ["good"]
+    );
+    let (room, channel) = (
+        "#room@gw1.example".parse().expect("a room"),
+        "two/#room".parse().expect("a channel"),
+    );
+    let (lane, _) = gateway.journal.lane(&room, &channel).await.expect("a lane");
+    let metrics = gateway.metrics().clone();
+    let journal = gateway.journal.clone();
+    gateway.stop().await;
+    let letters = journal.dead_letters(lane).await.expect("read");
+    assert_eq!(
+        letters
+            .iter()
+            .map(|letter| letter.reason.as_str())
+            .collect::<Vec<_>>(),
+        ["forbidden: +m"]
+    );
+    assert!(
+        metrics.render().contains(r#"reason="forbidden""#),
+        "{}",
+        metrics.render()
+    );
+}
