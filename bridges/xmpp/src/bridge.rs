@@ -22,7 +22,7 @@ use ulid::Ulid;
 use crate::config::{Config, Users};
 use crate::connection::{Connection, Heard};
 use crate::deliveries::Deliveries;
-use crate::ident::Bare;
+use crate::ident::{Bare, PartIds};
 use crate::intake::Intake;
 use crate::session::{LinkError, Output, RoomState, Session, Settings, TICK};
 use crate::wire::Read;
@@ -126,6 +126,7 @@ impl Task {
             ghosts: config.users == Users::Ghosts,
             ghosts_max: config.ghosts_max,
             epoch: Ulid::new().to_string().to_lowercase(),
+            ids: PartIds::new(&config.component),
         };
         let reports = link.reports.clone();
         Self {
@@ -167,7 +168,7 @@ impl Task {
                 event = self.net.event() => self.handle_net(event),
                 (job, stored) = self.deliveries.plan_stored() => match stored {
                     true => self.session.plan_stored(job, now()),
-                    false => self.session.cancel(job, now()),
+                    false => self.session.plan_refused(job, now()),
                 },
                 () = self.intake.advance() => {}
                 _ = ticks.tick() => self.handle_time(),

@@ -181,16 +181,40 @@ fn is_hidden(char: char) -> bool {
             | '\u{e000}'..='\u{f8ff}' | '\u{e0000}'..='\u{10ffff}')
 }
 
-/// The id of the stanza that shows one part of an event: the same for every attempt, so that the
-/// room's archive and its reflection tell whether an earlier attempt arrived.
-pub(crate) fn part_id(event: &str, part: u32) -> String {
-    format!("{event}-{part}")
+/// Ids of the stanzas that show our deliveries.
+///
+/// An id is made of the event and the part alone, so that it is the same for every attempt and the
+/// room's archive and reflection tell whether an earlier one arrived; and of the component, so that
+/// another gateway in the same room is not taken for us.
+#[derive(Clone, Debug)]
+pub(crate) struct PartIds {
+    tag: String,
 }
 
-/// What [`part_id`] was made of.
-pub(crate) fn read_part_id(id: &str) -> Option<(&str, u32)> {
-    let (event, part) = id.rsplit_once('-')?;
-    Some((event, part.parse().ok()?))
+impl PartIds {
+    pub(crate) fn new(component: &str) -> Self {
+        let digest = Sha1::digest(component.as_bytes());
+        Self {
+            tag: digest
+                .iter()
+                .take(4)
+                .map(|byte| format!("{byte:02x}"))
+                .collect(),
+        }
+    }
+
+    pub(crate) fn make(&self, event: &str, part: u32) -> String {
+        format!("{event}-{part}-{}", self.tag)
+    }
+
+    /// The event and the part, if the id is one of ours.
+    pub(crate) fn read<'a>(&self, id: &'a str) -> Option<(&'a str, u32)> {
+        let (event, part) = id
+            .strip_suffix(&self.tag)?
+            .strip_suffix('-')?
+            .rsplit_once('-')?;
+        Some((event, part.parse().ok()?))
+    }
 }
 
 #[cfg(test)]
@@ -278,11 +302,14 @@ mod tests {
     }
 
     #[test]
-    fn a_part_id_names_event_and_part() {
-        assert_eq!(
-            read_part_id(&part_id("01JD9V7R0M8Q4Z3W2T6YB5K1NC", 3)),
-            Some(("01JD9V7R0M8Q4Z3W2T6YB5K1NC", 3))
+    fn a_part_id_names_event_and_part_and_only_its_own_component_reads_it() {
+        let (ours, theirs) = (
+            PartIds::new("bridge.a.example"),
+            PartIds::new("bridge.b.example"),
         );
-        assert_eq!(read_part_id("purple1234"), None);
+        let id = ours.make("01JD9V7R0M8Q4Z3W2T6YB5K1NC", 3);
+        assert_eq!(ours.read(&id), Some(("01JD9V7R0M8Q4Z3W2T6YB5K1NC", 3)));
+        assert_eq!(theirs.read(&id), None);
+        assert_eq!(ours.read("purple1234"), None);
     }
 }

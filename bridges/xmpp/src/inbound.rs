@@ -158,9 +158,11 @@ pub(crate) fn read(
 
 /// The id that the room gave to a message (XEP-0359 §5: only the room's own counts).
 pub(crate) fn stanza_id(message: &Element, room: &Bare, features: Features) -> Option<String> {
-    if !features.stanza_ids {
-        return None;
-    }
+    features.stanza_ids.then(|| any_stanza_id(message, room))?
+}
+
+/// The id that claims to be the room's, wherever it is from.
+pub(crate) fn any_stanza_id(message: &Element, room: &Bare) -> Option<String> {
     let ids = message
         .children()
         .filter(|child| child.is("stanza-id", ns::SID));

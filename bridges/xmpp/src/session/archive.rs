@@ -6,11 +6,11 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use crate::ident::{Bare, Jid};
+use crate::ident::{Bare, Jid, PartIds};
 use crate::wire::{Build, Element, child, element, ns};
 
 /// Ids remembered per room.
-const MAX_LANDED: usize = 4_096;
+const MAX_RECENT: usize = 4_096;
 /// Archived messages asked for at a time; Prosody gives 50 at most.
 const PAGE: u32 = 50;
 /// Pages of one search. 200 pages of 50 are what a busy room says in a day.
@@ -18,26 +18,25 @@ const MAX_PAGES: u32 = 200;
 /// How far the room's clock may be behind ours.
 const SLACK_MS: i64 = 5 * 60 * 1000;
 
-/// The ids of our stanzas that the room has, with its own id for each.
+/// Ids of our stanzas, the latest ones, with something known of each.
 #[derive(Debug, Default)]
-pub(super) struct Landed {
+pub(super) struct Recent {
     ids: HashMap<String, Option<String>>,
     order: VecDeque<String>,
 }
 
-impl Landed {
-    pub(super) fn insert(&mut self, id: &str, stanza_id: Option<String>) {
-        if self.ids.insert(id.to_owned(), stanza_id).is_none() {
+impl Recent {
+    pub(super) fn insert(&mut self, id: &str, what: Option<String>) {
+        if self.ids.insert(id.to_owned(), what).is_none() {
             self.order.push_back(id.to_owned());
         }
-        if self.order.len() > MAX_LANDED
+        if self.order.len() > MAX_RECENT
             && let Some(oldest) = self.order.pop_front()
         {
             self.ids.remove(&oldest);
         }
     }
 
-    /// The room's id of our stanza: none when it is not known to have landed.
     pub(super) fn get(&self, id: &str) -> Option<&Option<String>> {
         self.ids.get(id)
     }
@@ -116,14 +115,15 @@ impl Scan {
         }
     }
 
-    /// The ids in an archived message and the archive's own, if the message is part of this search.
+    /// Our id of an archived message and the archive's own, if it is a message of ours and part of this search.
     /// Only the room itself may answer: anybody can send something that looks like a result (XEP-0313 §8.1).
     pub(super) fn result(
         &self,
         room: &Bare,
         from: &Jid,
         message: &Element,
-    ) -> Option<(Vec<String>, String)> {
+        ids: &PartIds,
+    ) -> Option<(String, String)> {
         let result = child(message, "result", ns::MAM)?;
         if from.bare != *room
             || from.resource.is_some()
@@ -136,22 +136,29 @@ impl Scan {
             "message",
             ns::CLIENT,
         )?;
-        Some((own_ids(inner), result.attr("id")?.to_owned()))
+        Some((our_id(inner, ids)?, result.attr("id")?.to_owned()))
+    }
+
+    /// Lets the search answer for one more job, if it goes back far enough.
+    pub(super) fn covers(&mut self, job: u64, since_ms: i64) -> bool {
+        let covered = since_ms.saturating_sub(SLACK_MS) >= self.start_ms;
+        if covered && !self.jobs.contains(&job) {
+            self.jobs.push(job);
+        }
+        covered
     }
 }
 
 const DATA: &str = "jabber:x:data";
 
-/// The ids that a sender gave to a message: its origin id and its own.
-pub(super) fn own_ids(message: &Element) -> Vec<String> {
+/// The id of a message, if it is one that we give: its origin id or, where that was lost, its own.
+pub(super) fn our_id(message: &Element, ids: &PartIds) -> Option<String> {
     let origin = child(message, "origin-id", ns::SID).and_then(|origin| origin.attr("id"));
-    let mut ids: Vec<String> = origin
+    origin
         .into_iter()
         .chain(message.attr("id"))
+        .find(|id| ids.read(id).is_some())
         .map(str::to_owned)
-        .collect();
-    ids.dedup();
-    ids
 }
 
 /// XEP-0082's form of a time, in UTC.
@@ -189,12 +196,12 @@ mod tests {
     }
 
     #[test]
-    fn what_landed_is_remembered_in_bounded_memory() {
-        let mut landed = Landed::default();
-        for n in 0..MAX_LANDED + 10 {
-            landed.insert(&n.to_string(), None);
+    fn what_is_recent_is_remembered_in_bounded_memory() {
+        let mut recent = Recent::default();
+        for n in 0..MAX_RECENT + 10 {
+            recent.insert(&n.to_string(), None);
         }
-        assert_eq!(landed.ids.len(), MAX_LANDED);
-        assert!(landed.get("0").is_none() && landed.get("4100").is_some());
+        assert_eq!(recent.ids.len(), MAX_RECENT);
+        assert!(recent.get("0").is_none() && recent.get("4100").is_some());
     }
 }

@@ -157,19 +157,11 @@ impl Ghosts {
         match ghost.occupant.handle(from, presence) {
             Change::Nothing => return false,
             Change::Joined { .. } => {}
-            Change::NextNick if ghost.occupant.next_nick() => {
+            Change::AskAgain => {
                 let id = cx.next_id();
                 let presence = ghost.occupant.join(room, id, now, 0);
                 cx.send(presence);
                 return false;
-            }
-            Change::NextNick => {
-                ghost.occupant.forget();
-                ghost.barred = Some(Barred::new(
-                    "every nick that we tried is taken".to_owned(),
-                    false,
-                    now,
-                ));
             }
             Change::Refused(fault) => ghost.barred = Some(Barred::refused(&fault, now)),
             Change::Lost { why, banned: true } => ghost.barred = Some(Barred::new(why, true, now)),

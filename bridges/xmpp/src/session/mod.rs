@@ -27,7 +27,7 @@ use comity_bridge::{NativeId, Outcome};
 use self::fault::Fault;
 use self::iq::{Asked, Pending};
 use self::room::Room;
-use crate::ident::{Bare, Jid};
+use crate::ident::{Bare, Jid, PartIds};
 use crate::inbound::Said;
 use crate::wire::{Element, Skipped, child, element, ns};
 
@@ -55,6 +55,8 @@ pub(crate) struct Settings {
     pub(crate) ghosts_max: usize,
     /// Different for each start of the gateway: ids that the session makes begin with it.
     pub(crate) epoch: String,
+    /// Ids of what we say.
+    pub(crate) ids: PartIds,
 }
 
 /// What a room is to the gateway.
@@ -230,6 +232,13 @@ impl Session {
         }
     }
 
+    /// The job's plan could not be stored: nothing of it may be sent now.
+    pub(crate) fn plan_refused(&mut self, job: u64, now: Instant) {
+        for room in self.rooms.values_mut() {
+            room.plan_refused(&mut self.cx, job, now);
+        }
+    }
+
     /// Takes a job back if it has not begun.
     pub(crate) fn cancel(&mut self, job: u64, now: Instant) {
         for room in self.rooms.values_mut() {
@@ -290,6 +299,12 @@ impl Session {
 
     /// A stanza that the reader did not keep.
     pub(crate) fn handle_skipped(&mut self, skipped: &Skipped) {
+        let from = skipped.from.as_deref().and_then(Jid::parse);
+        let room = from.and_then(|from| self.rooms.get(&from.bare));
+        if room.is_some_and(|room| skipped.to.as_deref() != Some(&room.observer.jid)) {
+            // A ghost's copy; the observer's is the one that counts.
+            return;
+        }
         let reason = if skipped.why == "stanza too large" {
             "oversized"
         } else {
@@ -329,7 +344,7 @@ impl Session {
             // An error is never answered, and nothing else is known of it.
             (Some("error"), None) => {}
             (_, Some(room)) if child(message, "result", ns::MAM).is_some() => {
-                room.handle_archived(&from, message)
+                room.handle_archived(&self.cx, &from, message)
             }
             // A room takes an error for a sign that the occupant is gone and puts it out (Prosody 0.12), so a private
             // message of an occupant is not answered.

@@ -42,8 +42,8 @@ pub(super) enum Change {
     Joined {
         created: bool,
     },
-    /// The nick is not to be had; ask for the next one.
-    NextNick,
+    /// The nick is not to be had; there is another one to ask for.
+    AskAgain,
     Refused(Fault),
     Lost {
         why: String,
@@ -133,12 +133,6 @@ impl Occupant {
         Some(gone.build())
     }
 
-    /// Tries the next nick. False when there is none left.
-    pub(super) fn next_nick(&mut self) -> bool {
-        self.nicks.step += 1;
-        self.nicks.step < MAX_NICKS
-    }
-
     pub(super) fn is_overdue(&self, now: Instant) -> bool {
         matches!(&self.state, State::Joining { until, .. } if *until <= now)
     }
@@ -208,11 +202,14 @@ impl Occupant {
         }
         let fault = Fault::read(presence);
         match fault.condition.as_str() {
-            "conflict" => Change::NextNick,
+            "conflict" if self.nicks.step + 1 < MAX_NICKS => {
+                self.nicks.step += 1;
+                Change::AskAgain
+            }
             "jid-malformed" if !self.nicks.plain => {
                 self.nicks.plain = true;
                 self.nicks.step = 0;
-                Change::NextNick
+                Change::AskAgain
             }
             // A room that refuses a new nick leaves us the old one (XEP-0045 §7.6).
             _ if held.is_some() && fault.condition == "not-allowed" => {

@@ -8,8 +8,6 @@ use std::time::{Duration, Instant};
 
 use comity_bridge::{DeliveryError, Outcome};
 
-use crate::ident;
-
 /// How long the room may take to show us our own message.
 pub(super) const REFLECTION_TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -90,9 +88,8 @@ impl Queue {
             .position(|entry| matches!(entry.stage, Stage::Waiting))
     }
 
-    /// The job and part that a stanza id belongs to, if that job is under way.
-    pub(super) fn find_sent(&self, stanza_id: &str) -> Option<(usize, u32)> {
-        let (event, part) = ident::read_part_id(stanza_id)?;
+    /// The job that this part of an event belongs to, if it is under way.
+    pub(super) fn find_sent(&self, (event, part): (&str, u32)) -> Option<(usize, u32)> {
         let index = self.entries.iter().position(|entry| match &entry.stage {
             Stage::Sent { left, .. } => entry.job.event == event && left.contains(&part),
             _ => false,
@@ -119,34 +116,35 @@ impl Queue {
             else {
                 return;
             };
-            let goes_on = matches!(
-                outcome,
-                Outcome::Shown | Outcome::Park(_) | Outcome::GiveUp(_)
-            );
+            let is_failure = !goes_on(&outcome);
             out.push((job.id, outcome));
-            if !goes_on {
-                self.abandon("a message before it failed", out);
+            if is_failure {
+                self.give_back("a message before it failed", true, out);
             }
         }
     }
 
-    /// Gives every job back: what was not written untouched, the rest in doubt.
-    pub(super) fn abandon(&mut self, why: &str, out: &mut Vec<(u64, Outcome)>) {
-        let mut failed = false;
+    /// Gives every job back: what was not written untouched, the rest in doubt. `failed` when a
+    /// job before them has failed already.
+    pub(super) fn give_back(&mut self, why: &str, mut failed: bool, out: &mut Vec<(u64, Outcome)>) {
         for Entry { job, stage, resent } in self.entries.drain(..) {
-            let doubtful = Outcome::Ambiguous {
-                why: DeliveryError::ConnectionLost(why.to_owned()),
-            };
             let outcome = match stage {
                 Stage::Over(outcome) if !failed => outcome,
                 Stage::Waiting if !job.doubt && resent == 0 => Outcome::NotAttempted,
-                _ => doubtful,
+                _ => Outcome::Ambiguous {
+                    why: DeliveryError::ConnectionLost(why.to_owned()),
+                },
             };
-            failed |= !matches!(
-                outcome,
-                Outcome::Shown | Outcome::Park(_) | Outcome::GiveUp(_)
-            );
+            failed |= !goes_on(&outcome);
             out.push((job.id, outcome));
         }
     }
+}
+
+/// Whether what comes after may have been shown too.
+fn goes_on(outcome: &Outcome) -> bool {
+    matches!(
+        outcome,
+        Outcome::Shown | Outcome::Park(_) | Outcome::GiveUp(_)
+    )
 }

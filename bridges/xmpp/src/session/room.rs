@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use comity_net::Backoff;
 
-use super::archive::{self, Landed, Page, Scan};
+use super::archive::{self, Page, Recent, Scan};
 use super::fault::Fault;
 use super::features::Features;
 use super::ghosts::Ghosts;
@@ -14,7 +14,7 @@ use super::queue::Queue;
 use super::{Context, Output, RoomState, Settings};
 use crate::ident::{self, Bare, Jid};
 use crate::inbound;
-use crate::wire::{Element, element, ns};
+use crate::wire::{Element, child, element, ns};
 
 /// Messages of the room's past that the observer asks for: not to relay, but to know which of ours are there.
 const HISTORY: u32 = 200;
@@ -42,7 +42,10 @@ pub(super) struct Room {
     pub(super) observer: Occupant,
     pub(super) ghosts: Ghosts,
     pub(super) queue: Queue,
-    pub(super) landed: Landed,
+    /// What has landed, with the room's id for it.
+    pub(super) landed: Recent,
+    /// What was said on this connection, with the nick that said it.
+    pub(super) spoken: Recent,
     pub(super) scan: Option<Scan>,
     pub(super) features: Features,
     pub(super) phase: Phase,
@@ -71,7 +74,8 @@ impl Room {
             observer,
             ghosts: Ghosts::default(),
             queue: Queue::default(),
-            landed: Landed::default(),
+            landed: Recent::default(),
+            spoken: Recent::default(),
             scan: None,
             features: Features::default(),
             phase: Phase::Out { retry: now },
@@ -123,7 +127,7 @@ impl Room {
         self.scan = None;
         self.asked_presence = false;
         let mut outcomes = Vec::new();
-        self.queue.abandon(why, &mut outcomes);
+        self.queue.give_back(why, false, &mut outcomes);
         cx.over(outcomes);
     }
 
@@ -146,13 +150,7 @@ impl Room {
                     self.settle_in(cx, created, now);
                 }
             }
-            Change::NextNick if self.observer.next_nick() => self.ask_to_enter(cx, now),
-            Change::NextNick => self.out(
-                cx,
-                "every nick that we tried is taken".to_owned(),
-                REFUSED_WAIT,
-                now,
-            ),
+            Change::AskAgain => self.ask_to_enter(cx, now),
             Change::Refused(fault) => {
                 let floor = if is_passing(&fault) {
                     Duration::ZERO
@@ -231,39 +229,53 @@ impl Room {
         self.heard = now;
         let nick = from.resource.as_deref();
         let id = inbound::stanza_id(message, &self.jid, self.features);
-        if nick.is_some_and(|nick| self.handle_reflection(cx, nick, message, id.as_ref(), now)) {
+        let own = archive::our_id(message, &cx.settings.ids);
+        if let (Some(nick), Some(own)) = (nick, &own)
+            && self.handle_reflection(cx, nick, own, id.as_ref(), now)
+        {
             return;
         }
         if message.attr("to") != Some(&self.observer.jid) {
             return;
         }
-        let is_settling = self.phase != Phase::In;
-        if inbound::is_history(message, &self.jid, is_settling) {
+        if inbound::is_history(message, &self.jid, self.phase != Phase::In) {
             // Never relayed as new; but what of ours is there has landed.
-            for own in archive::own_ids(message)
-                .iter()
-                .filter(|id| ident::read_part_id(id).is_some())
-            {
-                let id = inbound::stanza_id(
-                    message,
-                    &self.jid,
-                    Features {
-                        stanza_ids: true,
-                        ..Features::default()
-                    },
-                );
-                self.landed.insert(own, id);
+            if let Some(own) = own {
+                self.landed
+                    .insert(&own, inbound::any_stanza_id(message, &self.jid));
             }
             return;
         }
         let Some(nick) = nick else {
-            return cx.skip(
-                "unsupported",
-                format!("a notice of the room {} itself", self.jid),
-            );
+            // The room itself: the end of its past is an empty subject, the rest is notices.
+            if child(message, "body", ns::CLIENT).is_some() {
+                cx.skip(
+                    "unsupported",
+                    format!("a notice of the room {} itself", self.jid),
+                );
+            }
+            return;
         };
-        if self.observer.holds(nick) || self.ghosts.holds(nick) {
-            return self.handle_own(cx, message, id);
+        let is_spoken = |own: &String| {
+            self.spoken
+                .get(own)
+                .is_some_and(|by| by.as_deref() == Some(nick))
+        };
+        if self.observer.holds(nick)
+            || self.ghosts.holds(nick)
+            || own.as_ref().is_some_and(is_spoken)
+        {
+            return self.handle_own(cx, own, id);
+        }
+        if own.is_some() {
+            // What an earlier run of ours said just before it ended, or a forgery: no event and no receipt.
+            return cx.skip(
+                "unauthorised",
+                format!(
+                    "{}: a message with an id of ours, not from an occupant of ours",
+                    self.jid
+                ),
+            );
         }
         match inbound::read(message, &self.jid, nick, self.features) {
             Ok(mut said) => {
@@ -278,28 +290,20 @@ impl Room {
     }
 
     /// A message of ours whose delivery is over already, e.g. after its time-out: a receipt, not an event.
-    fn handle_own(&mut self, cx: &mut Context, message: &Element, id: Option<String>) {
-        let own = archive::own_ids(message);
-        let Some(own) = own.iter().find(|id| ident::read_part_id(id).is_some()) else {
-            return;
-        };
-        self.landed.insert(own, id.clone());
-        if let Some((event, _)) = ident::read_part_id(own) {
+    fn handle_own(&mut self, cx: &mut Context, own: Option<String>, id: Option<String>) {
+        let Some(own) = own else { return };
+        self.landed.insert(&own, id.clone());
+        if let Some((event, _)) = cx.settings.ids.read(&own) {
+            let (room, event) = (self.jid.clone(), event.to_owned());
             let id = id.unwrap_or_else(|| own.clone());
-            cx.out.push_back(Output::Own {
-                room: self.jid.clone(),
-                event: event.to_owned(),
-                id,
-            });
+            cx.out.push_back(Output::Own { room, event, id });
         }
     }
 
-    pub(super) fn handle_archived(&mut self, from: &Jid, message: &Element) {
+    pub(super) fn handle_archived(&mut self, cx: &Context, from: &Jid, message: &Element) {
         let Some(scan) = &self.scan else { return };
-        if let Some((ids, archived)) = scan.result(&self.jid, from, message) {
-            for id in ids.iter().filter(|id| ident::read_part_id(id).is_some()) {
-                self.landed.insert(id, Some(archived.clone()));
-            }
+        if let Some((own, archived)) = scan.result(&self.jid, from, message, &cx.settings.ids) {
+            self.landed.insert(&own, Some(archived));
         }
     }
 

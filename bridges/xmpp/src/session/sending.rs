@@ -4,16 +4,16 @@ use std::time::{Duration, Instant};
 
 use comity_bridge::{DeliveryError, NativeId, Outcome};
 
-use super::archive::{self, Scan};
+use super::archive::Scan;
 use super::fault::Fault;
 use super::ghosts::Voice;
 use super::iq::Asked;
 use super::queue::{Entry, Job, REFLECTION_TIMEOUT, Stage};
 use super::room::Room;
 use super::{Context, Output};
-use crate::ident::{self, Jid};
+use crate::ident::Jid;
 use crate::outbound::{self, Mouth};
-use crate::wire::{self, Element};
+use crate::wire::{self, Element, element, ns};
 
 /// How often a message is said again, within one attempt, after the room did not know its speaker.
 const MAX_RESENT: u32 = 2;
@@ -21,6 +21,9 @@ const SOON: Duration = Duration::from_secs(5);
 
 impl Room {
     pub(super) fn submit(&mut self, cx: &mut Context, job: Job, now: Instant) {
+        if let Some(scan) = self.scan.as_mut().filter(|_| job.doubt) {
+            scan.covers(job.id, job.since_ms);
+        }
         self.queue.push(job);
         self.pump(cx, now);
     }
@@ -28,6 +31,19 @@ impl Room {
     pub(super) fn plan_stored(&mut self, cx: &mut Context, job: u64, now: Instant) {
         if let Some(entry) = self.queue.get_mut(job) {
             entry.job.ready = true;
+            self.pump(cx, now);
+        }
+    }
+
+    pub(super) fn plan_refused(&mut self, cx: &mut Context, job: u64, now: Instant) {
+        if let Some(entry) = self.queue.get_mut(job) {
+            let why = DeliveryError::ConnectionLost("the plan could not be stored".to_owned());
+            let doubt = entry.job.doubt;
+            entry.stage = Stage::Over(match doubt {
+                true => Outcome::Ambiguous { why },
+                false => Outcome::NotAttempted,
+            });
+            self.settle(cx);
             self.pump(cx, now);
         }
     }
@@ -67,12 +83,10 @@ impl Room {
             entry.stage = Stage::Over(Outcome::Shown);
             return true;
         }
-        if entry.job.doubt && self.features.archive {
+        if entry.job.doubt {
             self.start_scan(cx, now);
             return false;
         }
-        // Without an archive, what the room showed us when we came is all that can be known.
-        entry.job.doubt = false;
         let voice = match cx.settings.ghosts {
             true => self.ghosts.voice(cx, &self.jid, &entry.job.speaker, now),
             false => Voice::Bot,
@@ -113,7 +127,7 @@ impl Room {
             let stanza = outbound::message(
                 &jid,
                 self.jid.as_str(),
-                &ident::part_id(&job.event, *part),
+                &cx.settings.ids.make(&job.event, *part),
                 &body,
             )
             .build();
@@ -125,21 +139,26 @@ impl Room {
             }
             stanzas.push(stanza);
         }
+        for stanza in stanzas {
+            self.spoken
+                .insert(stanza.attr("id").unwrap_or_default(), Some(nick.clone()));
+            cx.send(stanza);
+        }
         let left = job.parts.iter().map(|(part, _)| *part).collect();
+        let until = now + REFLECTION_TIMEOUT;
         entry.stage = Stage::Sent {
             nick,
             jid,
             left,
-            until: now + REFLECTION_TIMEOUT,
+            until,
         };
-        stanzas.into_iter().for_each(|stanza| cx.send(stanza));
     }
 
     /// Takes out of a job the parts that are known to have landed.
     fn note_landed(&mut self, cx: &mut Context, index: usize) {
         let job = &mut self.queue.entries[index].job;
         job.parts.retain(|(part, _)| {
-            let own = ident::part_id(&job.event, *part);
+            let own = cx.settings.ids.make(&job.event, *part);
             let Some(id) = self.landed.get(&own) else {
                 return true;
             };
@@ -173,15 +192,20 @@ impl Room {
         self.ask_archive(cx, None, now);
     }
 
+    /// Asks for a page. A room without an archive has shown what it has when the observer came, and shows what is said
+    /// since; there any question will do, for its answer comes after what was said before it.
     pub(super) fn ask_archive(&mut self, cx: &mut Context, after: Option<&str>, now: Instant) {
         let Some(scan) = &mut self.scan else { return };
-        let query = scan.page(after).build();
+        let (kind, query) = match self.features.archive {
+            true => ("set", scan.page(after).build()),
+            false => ("get", element("query", ns::DISCO_INFO).build()),
+        };
         let (from, room) = (self.observer.jid.clone(), self.jid.clone());
         cx.ask(
             now,
             &from,
             room.as_str(),
-            "set",
+            kind,
             query,
             Asked::Archive(room.clone()),
         );
@@ -214,15 +238,16 @@ impl Room {
         &mut self,
         cx: &mut Context,
         nick: &str,
-        message: &Element,
+        own: &str,
         id: Option<&String>,
         now: Instant,
     ) -> bool {
-        let own_ids = archive::own_ids(message);
-        let found = own_ids
-            .iter()
-            .find_map(|own| self.queue.find_sent(own).map(|found| (own, found)));
-        let Some((own, (index, part))) = found else {
+        let found = cx
+            .settings
+            .ids
+            .read(own)
+            .and_then(|part| self.queue.find_sent(part));
+        let Some((index, part)) = found else {
             return false;
         };
         let Entry { job, stage, .. } = &mut self.queue.entries[index];
@@ -239,7 +264,7 @@ impl Room {
         }
         left.retain(|sent| *sent != part);
         job.parts.retain(|(sent, _)| *sent != part);
-        let ids = vec![NativeId(id.unwrap_or(own).clone())];
+        let ids = vec![NativeId(id.cloned().unwrap_or_else(|| own.to_owned()))];
         cx.out.push_back(Output::Landed {
             job: job.id,
             part,
@@ -254,6 +279,11 @@ impl Room {
         true
     }
 
+    fn sent_by_us(&self, cx: &Context, message: &Element) -> Option<(usize, u32)> {
+        self.queue
+            .find_sent(cx.settings.ids.read(message.attr("id")?)?)
+    }
+
     /// The room, or the server, has sent a message of ours back.
     pub(super) fn handle_message_error(
         &mut self,
@@ -261,7 +291,7 @@ impl Room {
         message: &Element,
         now: Instant,
     ) {
-        let Some((index, _)) = message.attr("id").and_then(|id| self.queue.find_sent(id)) else {
+        let Some((index, _)) = self.sent_by_us(cx, message) else {
             return;
         };
         let entry = &mut self.queue.entries[index];

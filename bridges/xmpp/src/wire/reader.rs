@@ -23,10 +23,10 @@ const MAX_STANZA: usize = 512 * 1024;
 /// More than a stanza may be, so that a long attribute costs its stanza only.
 const MAX_TOKEN: usize = 4 * 1024 * 1024;
 /// A stanza already being skipped that goes on beyond this ends the stream.
-const MAX_SKIPPED: usize = 32 * 1024 * 1024;
+const MAX_SKIPPED: usize = 8 * 1024 * 1024;
 /// Attributes and namespace declarations of one element.
 const MAX_ATTRIBUTES: usize = 64;
-/// The longest `from` of a skipped stanza that is worth a log line.
+/// The longest address of a skipped stanza that is kept: RFC 7622 allows no longer one.
 const MAX_NAMED: usize = 3071;
 
 /// One thing read from the stream.
@@ -48,6 +48,7 @@ pub(crate) struct Skipped {
     pub(crate) why: &'static str,
     pub(crate) name: String,
     pub(crate) from: Option<String>,
+    pub(crate) to: Option<String>,
 }
 
 /// The reader's state between two reads of the socket.
@@ -217,11 +218,12 @@ impl Reader {
         match element {
             Ok(element) => self.stack.push((element, scope)),
             Err(why) if self.depth == 1 => {
-                let from = plain(&head, "from").filter(|from| from.len() <= MAX_NAMED);
+                let named = |name| plain(&head, name).filter(|jid| jid.len() <= MAX_NAMED);
                 self.skipping = Some(Skipped {
                     why,
                     name: head.name.1.to_string(),
-                    from,
+                    from: named("from"),
+                    to: named("to"),
                 });
             }
             Err(why) => self.skip(why),
@@ -298,11 +300,12 @@ impl Reader {
         }
         let stack = mem::take(&mut self.stack);
         if let Some((stanza, _)) = stack.first() {
-            let from = stanza.attr("from").filter(|from| from.len() <= MAX_NAMED);
+            let named = |name| stanza.attr(name).filter(|jid| jid.len() <= MAX_NAMED);
             self.skipping = Some(Skipped {
                 why,
                 name: stanza.name().to_owned(),
-                from: from.map(str::to_owned),
+                from: named("from").map(str::to_owned),
+                to: named("to").map(str::to_owned),
             });
         }
     }

@@ -81,7 +81,8 @@ fn a_huge_attribute_or_body_costs_its_stanza_only() {
             Read::Skipped(Skipped {
                 why: "stanza too large",
                 name: "message".into(),
-                from: Some("a@b".into())
+                from: Some("a@b".into()),
+                to: None,
             })
         );
         assert!(is_hello(&events[2]));
@@ -278,7 +279,7 @@ fn any_bytes_give_stanzas_skips_or_an_error_but_no_panic() {
         "</stream:stream>",
     ];
     let mut seed = 0x9e37_79b9_7f4a_7c15_u64;
-    for _ in 0..20_000 {
+    for _ in 0..5_000 {
         let mut out = Vec::new();
         let mut reader = Reader::new();
         reader
