@@ -77,15 +77,13 @@ impl Names {
 
     /// The ghost that stands for an author. One author, one ghost, for ever.
     pub(crate) fn ghost(&self, author: &UserAddress) -> OwnedUserId {
-        let author = author.to_string();
         let room = MAX_USER_ID - self.ghost_prefix.len() - self.server.as_str().len() - 2;
-        let mut local = encode(&author);
-        if local.len() > room {
-            local = format!(
-                "{SHORTENED}{}",
-                hex(&Sha256::digest(author.as_bytes())[..16])
-            );
-        }
+        let local = readable(author)
+            .filter(|local| local.len() <= room)
+            .unwrap_or_else(|| {
+                let digest = Sha256::digest(author.to_string().as_bytes());
+                format!("{SHORTENED}{}", hex(&digest[..16]))
+            });
         UserId::parse(format!("@{}{local}:{}", self.ghost_prefix, self.server))
             .expect("the prefix was checked and the encoding uses local part characters only")
     }
@@ -125,6 +123,16 @@ fn is_localpart_char(c: char) -> bool {
     c.is_ascii_lowercase() || c.is_ascii_digit() || "._=/+-".contains(c)
 }
 
+/// A local part that people can read: the author's own name, `=40` for the `@`, the host.
+///
+/// None when the address is not written in the one way in which the gateway writes it: two such
+/// addresses could have one reading.
+fn readable(author: &UserAddress) -> Option<String> {
+    let user = percent_decode(author.user())?;
+    (UserAddress::of(&user, author.host()) == *author)
+        .then(|| encode(&format!("{user}@{}", author.host())))
+}
+
 /// Keeps `a-z 0-9 . - _` and writes every other byte as `=xx`, as the specification suggests for
 /// mapping foreign names (appendices 4.2.1.2).
 fn encode(text: &str) -> String {
@@ -139,6 +147,22 @@ fn encode(text: &str) -> String {
         }
     }
     out
+}
+
+/// Undoes percent-encoding; none when it is broken or not UTF-8.
+pub(crate) fn percent_decode(text: &str) -> Option<String> {
+    let mut bytes = text.bytes();
+    let mut out = Vec::with_capacity(text.len());
+    while let Some(byte) = bytes.next() {
+        if byte == b'%' {
+            let high = char::from(bytes.next()?).to_digit(16)?;
+            let low = char::from(bytes.next()?).to_digit(16)?;
+            out.push(u8::try_from(high * 16 + low).ok()?);
+        } else {
+            out.push(byte);
+        }
+    }
+    String::from_utf8(out).ok()
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -219,9 +243,9 @@ mod tests {
 
     /// The author that a ghost stands for: the way back, which shows that the way there loses nothing.
     fn author_of(names: &Names, ghost: &UserId) -> Option<UserAddress> {
-        decode(ghost.localpart().strip_prefix(&names.ghost_prefix)?)?
-            .parse()
-            .ok()
+        let author = decode(ghost.localpart().strip_prefix(&names.ghost_prefix)?)?;
+        let (user, host) = author.rsplit_once('@')?;
+        Some(UserAddress::of(user, host))
     }
 
     fn decode(text: &str) -> Option<String> {
@@ -271,6 +295,25 @@ mod tests {
             ghost(&"long".repeat(101), "gw1.test"),
         ]);
         assert_eq!(all.len(), 6);
+    }
+
+    #[test]
+    fn an_address_that_is_written_oddly_is_nobody_elses_ghost() {
+        let ghost = |address: &str| names().ghost(&address.parse().expect("an address"));
+        let all = HashSet::from([
+            ghost("alice@gw2.test"),
+            ghost("%61lice@gw2.test"),
+            ghost("%zz@gw2.test"),
+            ghost("%25zz@gw2.test"),
+            ghost("%C3@gw2.test"),
+            ghost("%c3%ab@gw2.test"),
+            ghost("%C3%AB@gw2.test"),
+        ]);
+        assert_eq!(all.len(), 7);
+        assert_eq!(
+            ghost("%C3%AB.x@gw2.test").localpart(),
+            "_comity_gw1.test_home_=c3=ab.x=40gw2.test"
+        );
     }
 
     #[test]

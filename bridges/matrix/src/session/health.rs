@@ -51,6 +51,9 @@ pub(super) struct Health {
     backoff: Backoff,
     ping_due: Option<Instant>,
     ping_backoff: Backoff,
+    /// One more ping follows: the homeserver may begin a pause just while we come up, for what it
+    /// had sent a moment too early.
+    ping_again: bool,
 }
 
 impl Health {
@@ -64,6 +67,7 @@ impl Health {
             backoff: Backoff::new(Duration::from_millis(500), Duration::from_secs(15)),
             ping_due: None,
             ping_backoff: Backoff::new(Duration::from_secs(1), Duration::from_secs(300)),
+            ping_again: false,
         }
     }
 
@@ -161,6 +165,7 @@ impl Health {
         self.backoff.reset();
         self.ping_backoff.reset();
         self.ping_due = Some(now);
+        self.ping_again = true;
         Some(Turn::Up)
     }
 
@@ -209,8 +214,11 @@ impl Health {
     pub(super) fn handle_ping(&mut self, now: Instant, result: Result<Answer, Fault>) {
         match result {
             Ok(_) => {
-                info!("the homeserver reaches us");
                 self.ping_backoff.reset();
+                if std::mem::take(&mut self.ping_again) {
+                    info!("the homeserver reaches us");
+                    self.ping_due = Some(now + Duration::from_secs(1));
+                }
             }
             Err(Fault::Refused {
                 status: 404 | 405, ..

@@ -103,7 +103,8 @@ impl Fault {
 
     /// Whether the server said that this may not be done (by this user, in this room).
     pub(crate) fn is_forbidden(&self) -> bool {
-        self.errcode() == Some("M_FORBIDDEN")
+        // Synapse 1.163 says M_BAD_STATE to a banned user who wants to join.
+        matches!(self.errcode(), Some("M_FORBIDDEN" | "M_BAD_STATE"))
     }
 
     /// Whether the server does not know what was asked for.

@@ -6,6 +6,8 @@
 
 use http::{HeaderMap, Method, header::AUTHORIZATION};
 
+use crate::ident::percent_decode;
+
 /// A request of the homeserver.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Asked {
@@ -100,22 +102,6 @@ fn same(a: &[u8], b: &[u8]) -> bool {
         .zip(b.iter())
         .fold(0, |difference, (x, y)| difference | (x ^ y))
         == 0
-}
-
-/// Undoes percent-encoding; `None` when it is broken or not UTF-8.
-fn percent_decode(text: &str) -> Option<String> {
-    let mut bytes = text.bytes();
-    let mut out = Vec::with_capacity(text.len());
-    while let Some(byte) = bytes.next() {
-        if byte == b'%' {
-            let high = char::from(bytes.next()?).to_digit(16)?;
-            let low = char::from(bytes.next()?).to_digit(16)?;
-            out.push(u8::try_from(high * 16 + low).ok()?);
-        } else {
-            out.push(byte);
-        }
-    }
-    String::from_utf8(out).ok()
 }
 
 #[cfg(test)]
