@@ -15,6 +15,7 @@
 //! | [`cli`] | one file per command |
 
 pub mod board;
+pub mod cli;
 pub mod config;
 pub mod delivery;
 pub mod gateway;

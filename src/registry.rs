@@ -9,6 +9,12 @@ pub fn kinds() -> &'static [&'static dyn BridgeKind] {
     &[
         #[cfg(feature = "irc")]
         &comity_irc::Irc,
+        #[cfg(feature = "xmpp")]
+        &comity_xmpp::Xmpp,
+        #[cfg(feature = "matrix")]
+        &comity_matrix::Matrix,
+        #[cfg(feature = "federation")]
+        &comity_federation::Federation,
     ]
 }
 

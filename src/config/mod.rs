@@ -20,6 +20,7 @@ mod sources;
 #[cfg(test)]
 mod tests;
 
+use std::net::SocketAddr;
 use std::path::Path;
 
 use comity_bridge::{Bridge, BridgeKind, ConfigProblem, ConfigTable, GatewayInfo};
@@ -70,6 +71,65 @@ impl Config {
 pub fn load(path: &Path) -> Result<Config, Vec<ConfigProblem>> {
     let environment = std::env::vars_os().collect();
     load_from(path, environment, crate::registry::kinds())
+}
+
+/// Gives one network's table to `ask`, without the checks that only a whole configuration can pass: for verbs that
+/// prepare what those checks look for.
+pub fn with_network<T>(
+    path: &Path,
+    network: &str,
+    ask: impl FnOnce(&GatewayInfo, &NetworkConfig) -> Result<T, Vec<ConfigProblem>>,
+) -> Result<T, Vec<ConfigProblem>> {
+    let mut sources = Sources::read(path, std::env::vars_os().collect());
+    let mut root = ConfigTable::new(path, "", std::mem::take(&mut sources.root));
+    let (_, public_url) = http::read(&mut root);
+    let gateway = gateway::read(&mut root, public_url);
+    let (file, found) = networks::find(&sources, network, crate::registry::kinds());
+    let mut problems = std::mem::take(&mut sources.problems);
+    let (file, main) = (file.display().to_string(), path.display().to_string());
+    problems.retain(|problem| problem.file == file || problem.file == main);
+    if sources.main_is_readable {
+        let found = root.finish().err().unwrap_or_default().into_iter();
+        problems.extend(
+            found
+                .filter(|problem| problem.key.starts_with("gateway."))
+                .map(|problem| sources.place("", problem)),
+        );
+    }
+    match found {
+        Ok(config) if problems.is_empty() => ask(&gateway, &config).map_err(|found| {
+            let prefix = format!("bridges.{network}.");
+            let place = |problem| sources.place(&prefix, problem);
+            found.into_iter().map(place).collect()
+        }),
+        Ok(_) => Err(problems),
+        Err(problem) => {
+            problems.extend(problem);
+            Err(problems)
+        }
+    }
+}
+
+/// Where the daemon of this configuration is asked. Looks at nothing else, so that whoever asks need not be allowed to
+/// read secrets.
+pub fn admin_address(path: &Path) -> Result<SocketAddr, Vec<ConfigProblem>> {
+    let mut sources = Sources::read(path, std::env::vars_os().collect());
+    let mut root = ConfigTable::new(path, "", std::mem::take(&mut sources.root));
+    let (http, _) = http::read(&mut root);
+    let main = path.display().to_string();
+    let mut problems = std::mem::take(&mut sources.problems);
+    problems.retain(|problem| problem.file == main);
+    let found = root.finish().err().unwrap_or_default().into_iter();
+    problems.extend(
+        found
+            .filter(|problem| problem.key == "http.admin")
+            .map(|problem| sources.place("", problem)),
+    );
+    if problems.is_empty() {
+        Ok(http.admin)
+    } else {
+        Err(problems)
+    }
 }
 
 /// [`load`] with the environment and the bridges given.

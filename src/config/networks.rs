@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use comity_bridge::{
     Bridge, BridgeKind, ConfigProblem, ConfigTable, Endpoint, GatewayInfo, Listener, NetworkName,
@@ -71,29 +71,16 @@ impl Networks {
             let Some(values) = &source.values else {
                 continue;
             };
-            let mut values = values.clone();
-            let protocol = values.remove("protocol");
             let place =
                 |problem: ConfigProblem| sources.place(&format!("bridges.{name}."), problem);
-            let kind = match find_kind(kinds, protocol) {
-                Ok(kind) => kind,
-                Err((found, instead)) => {
-                    networks.problems.push(place(ConfigProblem {
-                        file: source.file.display().to_string(),
-                        key: "protocol".to_owned(),
-                        found,
-                        instead,
-                    }));
+            let config = match config(name, &source.file, values.clone(), kinds) {
+                Ok(config) => config,
+                Err(problem) => {
+                    networks.problems.push(place(problem));
                     continue;
                 }
             };
-            networks.kinds.insert(name.clone(), Some(kind));
-            let config = NetworkConfig {
-                name: name.clone(),
-                kind,
-                file: source.file.clone(),
-                table: ConfigTable::new(&source.file, "", values),
-            };
+            networks.kinds.insert(name.clone(), Some(config.kind));
             match config.configure(gateway) {
                 Ok(bridge) => {
                     let endpoints = bridge.endpoints();
@@ -207,6 +194,60 @@ impl Networks {
                 }
             }
         }
+    }
+}
+
+/// One network and its file, looked at alone. No problem at all when its file could not be parsed: that is said already.
+pub(super) fn find(
+    sources: &Sources,
+    network: &str,
+    kinds: &[&'static dyn BridgeKind],
+) -> (PathBuf, Result<NetworkConfig, Option<ConfigProblem>>) {
+    let found = sources
+        .networks
+        .iter()
+        .find(|(name, _)| name.as_str() == network);
+    let Some((name, source)) = found else {
+        let names: Vec<&str> = sources.networks.keys().map(NetworkName::as_str).collect();
+        let file = sources.directory.join(format!("{network}.toml"));
+        let problem = ConfigProblem {
+            file: file.display().to_string(),
+            key: "-".to_owned(),
+            found: format!("there is no network {network:?}"),
+            instead: match names.as_slice() {
+                [] => "write its file first".to_owned(),
+                names => format!("name one of {}", names.join(", ")),
+            },
+        };
+        return (file, Err(Some(problem)));
+    };
+    let config = match &source.values {
+        Some(values) => config(name, &source.file, values.clone(), kinds).map_err(Some),
+        None => Err(None),
+    };
+    (source.file.clone(), config)
+}
+
+fn config(
+    name: &NetworkName,
+    file: &Path,
+    mut values: Map<String, Value>,
+    kinds: &[&'static dyn BridgeKind],
+) -> Result<NetworkConfig, ConfigProblem> {
+    let protocol = values.remove("protocol");
+    match find_kind(kinds, protocol) {
+        Ok(kind) => Ok(NetworkConfig {
+            name: name.clone(),
+            kind,
+            file: file.to_owned(),
+            table: ConfigTable::new(file, "", values),
+        }),
+        Err((found, instead)) => Err(ConfigProblem {
+            file: file.display().to_string(),
+            key: "protocol".to_owned(),
+            found,
+            instead,
+        }),
     }
 }
 

@@ -31,6 +31,8 @@ pub(super) struct Sources {
     pub(super) main_is_readable: bool,
     /// The networks, by name.
     pub(super) networks: BTreeMap<NetworkName, NetworkSource>,
+    /// Where their files are.
+    pub(super) directory: PathBuf,
     /// What could not be read.
     pub(super) problems: Vec<ConfigProblem>,
     /// Keys that the environment has set, and the variables that did.
@@ -87,6 +89,7 @@ impl Sources {
             .and_then(|merged| merged.collect())
             .expect("layers are in memory and hold nothing that cannot be merged");
         sources.split(merged, &directory, broken);
+        sources.directory = directory;
         sources
     }
 

@@ -1,0 +1,256 @@
+//! The command line. One file per command; what a command needs of a running daemon it asks through the admin API.
+//!
+//! Exit codes: 0 done, 1 failed, 2 wrong configuration or usage.
+
+mod check;
+mod daemon;
+mod rooms;
+mod verb;
+mod version;
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::error::ErrorKind;
+use clap::{Arg, ArgMatches, Command, value_parser};
+use comity_bridge::ConfigProblem;
+
+use crate::config::DEFAULT_FILE;
+use crate::registry;
+
+/// Failed while it ran.
+pub const FAILED: u8 = 1;
+
+/// Wrong configuration or usage.
+pub const WRONG: u8 = 2;
+
+/// Commands of the design that are yet to come.
+const NOT_BUILT: &[&str] = &[
+    "init",
+    "status",
+    "queue",
+    "tail",
+    "dead",
+    "peer",
+    "import",
+    "completions",
+];
+
+/// What was asked for.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Invocation {
+    /// The main configuration file.
+    pub config: PathBuf,
+    /// The command.
+    pub command: Task,
+}
+
+/// A command.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Task {
+    /// Run the daemon.
+    Run,
+    /// Check the configuration.
+    Check,
+    /// Show the rooms of the running daemon.
+    Rooms,
+    /// Print the version.
+    Version,
+    /// A verb of some protocol.
+    Verb {
+        /// Its name.
+        verb: String,
+        /// The network that it is about.
+        network: String,
+    },
+}
+
+/// Reads the arguments. The error prints itself, and knows its exit code.
+pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Invocation, clap::Error> {
+    let mut command = command();
+    let matches = command
+        .try_get_matches_from_mut(arguments)
+        .map_err(|error| say_what_is_not_built(&mut command, error))?;
+    let config = matches
+        .get_one::<PathBuf>("config")
+        .cloned()
+        .unwrap_or_else(|| PathBuf::from(DEFAULT_FILE));
+    let (name, inner) = matches
+        .subcommand()
+        .expect("clap asks for a subcommand when there is none");
+    Ok(Invocation {
+        config,
+        command: task(name, inner),
+    })
+}
+
+/// Carries out a command other than `run`.
+pub fn execute(invocation: &Invocation) -> ExitCode {
+    let config = invocation.config.as_path();
+    match &invocation.command {
+        Task::Run => unreachable!("the daemon needs more than a command's surroundings"),
+        Task::Check => check::check(config),
+        Task::Rooms => rooms::rooms(config),
+        Task::Version => version::version(),
+        Task::Verb { verb, network } => verb::verb(config, verb, network),
+    }
+}
+
+/// Prints what is wrong with a configuration, a line each.
+pub fn print_problems(problems: &[ConfigProblem]) -> ExitCode {
+    let mut text = String::new();
+    for problem in problems {
+        text.push_str(&printable(&problem.to_string()));
+        text.push('\n');
+    }
+    complain(&text);
+    ExitCode::from(WRONG)
+}
+
+/// Prints the answer to a command.
+fn answer(text: &str) -> ExitCode {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Ok(()) => ExitCode::SUCCESS,
+        // Whoever reads has seen enough.
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(&format!("cannot write: {error}\n"));
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+/// Prints to the standard error; there is nowhere to say that it cannot be written to.
+fn complain(text: &str) {
+    drop(std::io::stderr().write_all(text.as_bytes()));
+}
+
+/// Text that does nothing to a terminal. Servers and peers have a say in some of it.
+fn printable(text: &str) -> String {
+    text.chars()
+        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+        .collect()
+}
+
+fn command() -> Command {
+    let config = Arg::new("config")
+        .long("config")
+        .value_name("FILE")
+        .value_parser(value_parser!(PathBuf))
+        .global(true)
+        .help(format!("The configuration [default: {DEFAULT_FILE}]"));
+    let network = Arg::new("network").value_name("NETWORK").required(true);
+    let mut command = Command::new("comity")
+        .about("Joins IRC channels, XMPP rooms, Matrix rooms and the rooms of other gateways")
+        .version(env!("CARGO_PKG_VERSION"))
+        .arg(config)
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommand(Command::new("run").about("Run the daemon"))
+        .subcommand(Command::new("check").about("Check the configuration; touches nothing"))
+        .subcommand(Command::new("rooms").about("Show the rooms of the running daemon"))
+        .subcommand(Command::new("version").about("Print the version and its protocols"));
+    for verb in registry::kinds().iter().flat_map(|kind| kind.verbs()) {
+        if command.find_subcommand(verb.name).is_none() {
+            let about = Command::new(verb.name).about(verb.about);
+            command = command.subcommand(about.arg(network.clone()));
+        }
+    }
+    command
+}
+
+fn task(name: &str, matches: &ArgMatches) -> Task {
+    match name {
+        "run" => Task::Run,
+        "check" => Task::Check,
+        "rooms" => Task::Rooms,
+        "version" => Task::Version,
+        verb => Task::Verb {
+            verb: verb.to_owned(),
+            network: matches
+                .get_one::<String>("network")
+                .cloned()
+                .unwrap_or_default(),
+        },
+    }
+}
+
+fn say_what_is_not_built(command: &mut Command, error: clap::Error) -> clap::Error {
+    let asked = error
+        .get(clap::error::ContextKind::InvalidSubcommand)
+        .map(ToString::to_string);
+    match asked {
+        Some(asked) if NOT_BUILT.contains(&asked.as_str()) => command.error(
+            ErrorKind::InvalidSubcommand,
+            format!("\"comity {asked}\" is not built yet"),
+        ),
+        _ => error,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(arguments: &[&str]) -> Result<Invocation, clap::Error> {
+        let arguments = std::iter::once("comity").chain(arguments.iter().copied());
+        super::parse(arguments.map(OsString::from))
+    }
+
+    #[test]
+    fn the_configuration_goes_before_or_after_the_command() {
+        let expected = Invocation {
+            config: PathBuf::from("a.toml"),
+            command: Task::Check,
+        };
+        for arguments in [
+            ["--config", "a.toml", "check"],
+            ["check", "--config", "a.toml"],
+        ] {
+            assert_eq!(parse(&arguments).expect("arguments"), expected);
+        }
+        let default = parse(&["run"]).expect("arguments");
+        assert_eq!(default.config, PathBuf::from("/etc/comity/comity.toml"));
+    }
+
+    #[test]
+    fn wrong_usage_ends_with_2_and_help_with_0() {
+        for wrong in [&[][..], &["walk"], &["check", "x"], &["check", "--config"]] {
+            assert_eq!(parse(wrong).expect_err("wrong").exit_code(), 2, "{wrong:?}");
+        }
+        assert_eq!(parse(&["--help"]).expect_err("help").exit_code(), 0);
+    }
+
+    #[test]
+    fn what_is_not_built_says_so() {
+        for name in NOT_BUILT {
+            let error = parse(&[name]).expect_err("not built");
+            assert_eq!(error.exit_code(), 2);
+            let text = error.to_string();
+            assert!(text.contains("is not built yet"), "{text}");
+        }
+    }
+
+    #[test]
+    #[cfg(feature = "matrix")]
+    fn a_verb_of_a_protocol_is_a_command() {
+        assert_eq!(
+            parse(&["registration", "home"]).expect("arguments").command,
+            Task::Verb {
+                verb: "registration".to_owned(),
+                network: "home".to_owned(),
+            }
+        );
+        assert!(parse(&["registration"]).is_err());
+    }
+
+    #[test]
+    fn what_a_server_says_cannot_move_the_cursor() {
+        assert_eq!(
+            printable("a\u{1b}[2Jb\r\n"),
+            "a\u{fffd}[2Jb\u{fffd}\u{fffd}"
+        );
+    }
+}
