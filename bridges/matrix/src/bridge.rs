@@ -235,6 +235,13 @@ impl Driver {
     fn act(&mut self) {
         while let Some(action) = self.session.poll_action() {
             match action {
+                // Whether anybody is there is asked also while everything else hangs.
+                Action::Call {
+                    id,
+                    call: call @ (Call::Versions | Call::Whoami | Call::Ping { .. }),
+                } => {
+                    self.start(id, call);
+                }
                 Action::Call { id, call } => self.calls.push_back((id, call)),
                 Action::Online => self.reports.network(NetworkStatus::Online),
                 Action::Offline(why) => self.reports.network(NetworkStatus::Offline { why }),
@@ -271,12 +278,16 @@ impl Driver {
         while self.calling < MAX_CALLS
             && let Some((id, call)) = self.calls.pop_front()
         {
-            self.calling += 1;
-            let client = self.client.clone();
-            self.tasks.push(Box::pin(async move {
-                Done::Answer(id, client.ask(&call).await)
-            }));
+            self.start(id, call);
         }
+    }
+
+    fn start(&mut self, id: CallId, call: Call) {
+        self.calling += 1;
+        let client = self.client.clone();
+        self.tasks.push(Box::pin(async move {
+            Done::Answer(id, client.ask(&call).await)
+        }));
     }
 
     fn finish(&mut self, key: &DeliveryKey, outcome: Outcome) {

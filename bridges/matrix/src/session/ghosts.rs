@@ -34,6 +34,11 @@ impl Ghosts {
         self.0.get(user).expect("there or just put there")
     }
 
+    /// Nothing about a ghost is certain any more: the homeserver may have lost it, or put it out.
+    pub(super) fn forget(&mut self, user: &OwnedUserId) {
+        self.0.insert(user.clone(), Ghost::default());
+    }
+
     /// A membership event of a ghost: somebody else may have put it out, or in.
     pub(super) fn note_member(&mut self, user: &OwnedUserId, room: &OwnedRoomId, is_in: bool) {
         if let Some(ghost) = self.0.get(user) {

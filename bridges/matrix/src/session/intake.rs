@@ -53,6 +53,8 @@ pub(super) enum Next {
 #[derive(Debug)]
 pub(super) struct Intake {
     started: Instant,
+    /// The time in which rooms are still asked for is over.
+    graced: bool,
     current: Option<Current>,
     waiting: VecDeque<(Ticket, Vec<RoomEvent>)>,
     names: Recent<(OwnedRoomId, OwnedUserId), Option<String>>,
@@ -62,6 +64,7 @@ impl Intake {
     pub(super) fn new(now: Instant) -> Self {
         Self {
             started: now,
+            graced: false,
             current: None,
             waiting: VecDeque::new(),
             names: Recent::new(MAX_NAMES),
@@ -89,12 +92,8 @@ impl Intake {
     pub(super) fn due(&self) -> Option<Instant> {
         let current = self.current.as_ref()?;
         match current.stage {
-            Stage::Settling => Some(
-                current
-                    .until
-                    .min(self.started + START_GRACE)
-                    .max(self.started),
-            ),
+            Stage::Settling if !self.graced => Some(current.until.min(self.started + START_GRACE)),
+            Stage::Settling => Some(current.until),
             Stage::Naming(_) => Some(current.until),
             Stage::Committing => None,
         }
@@ -118,6 +117,7 @@ impl Intake {
         ours: &Names,
     ) -> Option<Next> {
         self.begin(now);
+        self.graced |= now >= self.started + START_GRACE;
         let current = self.current.as_mut()?;
         match &mut current.stage {
             Stage::Settling => {
@@ -125,8 +125,7 @@ impl Intake {
                     .events
                     .iter()
                     .all(|event| rooms.contains_key(&event.room_id));
-                let settled = settled && (!rooms.is_empty() || now >= self.started + START_GRACE);
-                if !all_known && !settled {
+                if !all_known && !(settled && self.graced) {
                     if now < current.until {
                         return None;
                     }

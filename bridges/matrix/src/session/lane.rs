@@ -522,7 +522,7 @@ impl Work {
             Asked::Send(_) if fault.is_forbidden() && !self.rejoined => {
                 self.rejoined = true;
                 self.wants_join = true;
-                ghosts.of(&self.speaker).note(&self.room, false);
+                ghosts.forget(&self.speaker);
                 None
             }
             _ => Some(self.refused(asked, fault)),

@@ -187,7 +187,7 @@ impl Session {
     /// When [`Session::handle_timeout`] wants to be called, at the latest.
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         let rooms = self.rooms.values().filter_map(|room| {
-            if self.health.is_up() {
+            if self.health.is_up() && !self.stopping {
                 room.due()
             } else {
                 None
@@ -504,10 +504,14 @@ impl Session {
                 return;
             };
             match next {
-                intake::Next::Later(ticket) => self.actions.push_back(Action::Answer {
-                    ticket,
-                    taken: false,
-                }),
+                intake::Next::Later(ticket) => {
+                    // One room that cannot be found must not hold up the others again.
+                    self.rooms.values_mut().for_each(Room::settle);
+                    self.actions.push_back(Action::Answer {
+                        ticket,
+                        taken: false,
+                    });
+                }
                 intake::Next::Ask(members) => {
                     for (room, user) in members {
                         let call = Call::Member {

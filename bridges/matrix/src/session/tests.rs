@@ -67,6 +67,9 @@ impl Bench {
         bench.join(ALIAS);
         bench.come_up();
         bench.enter();
+        // Past the time in which other rooms may be asked for, and the second ping.
+        bench.wait(3);
+        bench.answer("Ping", Ok(Answer::Done));
         bench.heard.clear();
         bench
     }
@@ -498,7 +501,8 @@ fn a_ghost_that_was_put_out_enters_once_more_and_then_gives_up() {
     bench.deliver(second_try);
     bench.make_ghost();
     bench.answer("Send", Err(refused(403, "M_FORBIDDEN")));
-    bench.answer("Join", Ok(Answer::Done));
+    // From the beginning: the homeserver may have forgotten the ghost as a whole.
+    bench.make_ghost();
     bench.answer("Send", Err(refused(403, "M_FORBIDDEN")));
     assert_eq!(bench.heard(), ["1 give up forbidden"]);
 }
@@ -789,6 +793,35 @@ fn what_arrives_before_the_alias_is_resolved_waits_for_it() {
     never.push(0, vec![said("$1", "hi")]);
     never.wait(16);
     assert_eq!(never.heard(), ["answer 0 false"]);
+    never.push(1, vec![said("$1", "hi")]);
+    assert_eq!(
+        never.heard(),
+        ["answer 1 true"],
+        "a room that cannot be found holds up the others once"
+    );
+}
+
+#[test]
+fn just_after_the_start_an_unknown_room_may_still_be_asked_for() {
+    let mut bench = Bench::new(Users::Ghosts, &[("room/#rust:hs.test", "!r:hs.test")]);
+    bench.push(0, vec![member("@bob:hs.test", "join"), said("$1", "hi")]);
+    assert!(bench.heard().is_empty());
+    bench.join(ALIAS);
+    assert_eq!(bench.commits[0].1[0].source_id.0, "$1");
+}
+
+#[test]
+fn nothing_is_due_in_the_past_while_a_transaction_waits() {
+    let mut bench = Bench::new(Users::Ghosts, &[]);
+    bench.join(ALIAS);
+    bench.push(0, vec![said("$1", "hi")]);
+    bench.wait(3);
+    assert!(
+        bench
+            .session
+            .poll_timeout()
+            .is_some_and(|due| due > bench.now)
+    );
 }
 
 #[test]
