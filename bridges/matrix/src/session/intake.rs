@@ -125,7 +125,8 @@ impl Intake {
                     .events
                     .iter()
                     .all(|event| rooms.contains_key(&event.room_id));
-                if !all_known && !(settled && self.graced) {
+                let nothing_missing = all_known || (settled && self.graced);
+                if !nothing_missing {
                     if now < current.until {
                         return None;
                     }
