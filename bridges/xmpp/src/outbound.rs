@@ -1,5 +1,6 @@
 //! An event to what is sent: the parts of a text, and the body of one part in a speaker's or the bot's mouth.
 
+use comity_bridge::Text;
 use unicode_segmentation::UnicodeSegmentation;
 
 use crate::ident;
@@ -21,6 +22,8 @@ pub(crate) enum Mouth<'a> {
 /// Splits a text into parts that fit, at line ends where it can and never within a grapheme.
 pub(crate) fn split(text: &str, name: &str) -> Vec<String> {
     let naming = escaped(&format!("<{}> ", relay_name(name)));
+    // One line end, and no control character that a reader's client might act on.
+    let text = Text::plain(text).plain;
     let mut parts = Vec::new();
     let mut part = String::new();
     let mut cost = 0;

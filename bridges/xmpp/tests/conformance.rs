@@ -1,0 +1,158 @@
+//! The contract's rules, kept over the wire, with ghosts and with a bot, in a room with an archive and in one without.
+
+mod server;
+
+use async_trait::async_trait;
+use comity_bridge::test_util::conformance::{Facts, FarSide, Opening, Record};
+use comity_bridge::{Bridge, BridgeKind, ConfigTable};
+use comity_xmpp::Xmpp;
+use server::{COMPONENT, ROOM, SECRET, Server};
+
+struct XmppServer {
+    server: Server,
+    users: &'static str,
+}
+
+impl XmppServer {
+    async fn start(users: &'static str, archive: bool) -> Self {
+        Self {
+            server: Server::start(archive).await,
+            users,
+        }
+    }
+}
+
+#[async_trait]
+impl FarSide for XmppServer {
+    fn facts(&self) -> Facts {
+        Facts {
+            acknowledges: false,
+            repeats: true,
+            reflects: true,
+            idempotent: true,
+            standing: true,
+        }
+    }
+
+    fn record(&self) -> &Record {
+        &self.server.record
+    }
+
+    fn channel(&self) -> String {
+        ROOM.to_owned()
+    }
+
+    async fn bridge(&mut self, opening: &Opening) -> Box<dyn Bridge> {
+        let address = self.server.address.to_string();
+        let values = [
+            ("component", COMPONENT),
+            ("server", &address),
+            ("secret", SECRET),
+            ("users", self.users),
+        ];
+        let values = values
+            .into_iter()
+            .map(|(key, value)| (key.to_owned(), value.into()))
+            .collect();
+        let table = ConfigTable::new("far.toml", "", values);
+        let network = self.network().parse().expect("a network name");
+        Xmpp.configure(&opening.gateway, &network, table)
+            .unwrap_or_else(|problems| panic!("{problems:?}"))
+    }
+
+    async fn say(&mut self, author: &str, text: &str) {
+        self.server.say(author, text);
+    }
+
+    async fn repeat(&mut self) {
+        self.server.repeat();
+    }
+
+    async fn settle(&mut self) {
+        self.server.settle().await;
+    }
+
+    /// The stanzas that end other bridges' links, and what ends a stream by right.
+    async fn garbage(&mut self) {
+        let deep = format!(
+            "<message>{}{}</message>",
+            "<d>".repeat(3_000),
+            "</d>".repeat(3_000)
+        );
+        let huge = format!(
+            "<message from='{ROOM}/eve'><body>{}</body></message>",
+            "x".repeat(1_000_000)
+        );
+        let long = format!("<message from='{ROOM}/eve' id='{}'/>", "x".repeat(9_000));
+        for stanza in [
+            "<message type='bogus' from='a@b'><body>x</body></message>",
+            "<message type='' from='a@b'/>",
+            "<presence from='a@b'><priority>high</priority></presence>",
+            "<iq type='get' from='a@b'><ping xmlns='urn:xmpp:ping'/></iq>",
+            "<message from='rust@muc.example/\u{1f600}' type='groupchat'><subject>x</subject></message>",
+            "<message from='rust@muc.example/eve' type='groupchat' to='comity@bridge.example/gateway'>loose<body>&#x1;</body></message>",
+            "<message xmlns='urn:elsewhere' from='a@b'/>",
+            "<foo xmlns='urn:x'/>",
+            "<p:x/>",
+            "loose text",
+            "\u{1}",
+            &deep,
+            &huge,
+            &long,
+        ] {
+            self.server.raw(stanza);
+        }
+        self.server.settle().await;
+        for end in [
+            "<!DOCTYPE lolz [<!ENTITY lol 'lol'>]>",
+            "<message></stream:stream>",
+            "</stream:stream>",
+        ] {
+            let generation = self.server.online().await;
+            self.server.raw(end);
+            self.server.reopened(generation).await;
+        }
+    }
+
+    async fn cut(&mut self) {
+        self.server.cut();
+    }
+
+    async fn hold(&mut self) {
+        self.server.hold(true);
+    }
+
+    async fn release(&mut self) {
+        self.server.hold(false);
+    }
+
+    fn injections(&self, says: &str) -> Vec<String> {
+        let message = format!(
+            "<message type='groupchat' to='{ROOM}' from='comity@{COMPONENT}/gateway'><body>{says}</body></message>"
+        );
+        [
+            format!("</body></message>{message}"),
+            format!("]]></body></message>{message}"),
+            format!("'/>{message}"),
+            format!("\"/>{message}"),
+            format!("</stream:stream>{message}"),
+            format!("&#60;/body&#62;{message}"),
+        ]
+        .into()
+    }
+}
+
+mod ghosts {
+    use super::XmppServer;
+    comity_bridge::conformance_tests!(XmppServer::start("ghosts", true));
+}
+
+mod ghosts_without_archive {
+    use super::XmppServer;
+    comity_bridge::conformance_tests!(XmppServer::start("ghosts", false));
+}
+
+mod relay {
+    use super::XmppServer;
+    comity_bridge::conformance_tests!(XmppServer::start("relay", true));
+}
