@@ -20,16 +20,16 @@ const PATIENCE: Duration = Duration::from_secs(10);
 #[derive(Debug, Error)]
 pub(super) enum AskError {
     #[error(
-        "no daemon answers at {address} ({source}); is it running, and with this configuration?"
+        "no daemon answers at {address} ({fault}); is it running, and with this configuration?"
     )]
     NotThere {
         address: SocketAddr,
-        source: std::io::Error,
+        fault: std::io::Error,
     },
-    #[error("what answers at {address} does not speak http: {source}")]
+    #[error("what answers at {address} does not speak http: {fault}")]
     NotHttp {
         address: SocketAddr,
-        source: hyper::Error,
+        fault: hyper::Error,
     },
     #[error("{address} does not answer in time")]
     Slow { address: SocketAddr },
@@ -38,10 +38,10 @@ pub(super) enum AskError {
         address: SocketAddr,
         status: StatusCode,
     },
-    #[error("what answers at {address} is not this daemon: {source}")]
+    #[error("what answers at {address} is not this daemon: {fault}")]
     Strange {
         address: SocketAddr,
-        source: serde_json::Error,
+        fault: serde_json::Error,
     },
 }
 
@@ -50,7 +50,7 @@ pub(super) fn ask<T: DeserializeOwned>(address: SocketAddr, path: &str) -> Resul
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(|source| AskError::NotThere { address, source })?;
+        .map_err(|fault| AskError::NotThere { address, fault })?;
     let (status, body) = runtime.block_on(async {
         tokio::time::timeout(PATIENCE, get(address, path))
             .await
@@ -59,14 +59,14 @@ pub(super) fn ask<T: DeserializeOwned>(address: SocketAddr, path: &str) -> Resul
     if status != StatusCode::OK {
         return Err(AskError::Refused { address, status });
     }
-    serde_json::from_slice(&body).map_err(|source| AskError::Strange { address, source })
+    serde_json::from_slice(&body).map_err(|fault| AskError::Strange { address, fault })
 }
 
 async fn get(address: SocketAddr, path: &str) -> Result<(StatusCode, Bytes), AskError> {
-    let not_http = |source| AskError::NotHttp { address, source };
+    let not_http = |fault| AskError::NotHttp { address, fault };
     let stream = TcpStream::connect(address)
         .await
-        .map_err(|source| AskError::NotThere { address, source })?;
+        .map_err(|fault| AskError::NotThere { address, fault })?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
         .await
         .map_err(not_http)?;
@@ -83,6 +83,6 @@ async fn get(address: SocketAddr, path: &str) -> Result<(StatusCode, Bytes), Ask
     tokio::select! {
         answer = asked => answer.map_err(not_http),
         // It may end well before the answer is read, and then there is nothing to say.
-        Err(source) = connection => Err(not_http(source)),
+        Err(fault) = connection => Err(not_http(fault)),
     }
 }

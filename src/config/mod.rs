@@ -12,6 +12,8 @@
 //! | `networks` | `bridges.d`: the bridge of each network, and that their listeners do not collide |
 //! | `rooms` | `[[room]]`, and that rooms, channels and networks fit together |
 
+#[cfg(test)]
+mod example_test;
 mod gateway;
 mod http;
 mod networks;

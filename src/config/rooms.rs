@@ -76,6 +76,13 @@ impl Reader<'_> {
                 ],
             )
             .unwrap_or_default();
+        if access == Access::Invite {
+            table.problem(
+                "federation",
+                "\"invite\" is not built yet",
+                "write \"open\" or \"off\"",
+            );
+        }
         let written = table.strings("channels");
         if written.as_ref().is_some_and(Vec::is_empty) && access == Access::Off
             || written.is_none() && !table.has("channels") && access == Access::Off

@@ -43,7 +43,7 @@ use exchange::{Exchanges, Route};
 #[derive(Debug, Error)]
 pub enum BindError {
     /// The address is taken, not ours, or not allowed to us.
-    #[error("{key}: cannot listen on {address}: {source}")]
+    #[error("{key}: cannot listen on {address}")]
     Address {
         /// The key of the configuration, or the network.
         key: String,
