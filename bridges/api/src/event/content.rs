@@ -12,6 +12,27 @@ use super::{Text, Timestamp, UserAddress};
 
 type Unknown = BTreeMap<String, serde_json::Value>;
 
+/// The values of the tag `type` that this version knows. Whatever else is there is kept as [`UnknownContent`].
+pub const CONTENT_TYPES: [&str; 17] = [
+    "message",
+    "edit",
+    "redact",
+    "react",
+    "join",
+    "leave",
+    "kick",
+    "ban",
+    "rename",
+    "profile",
+    "topic",
+    "room_name",
+    "room_avatar",
+    "typing",
+    "read",
+    "presence",
+    "encrypted",
+];
+
 /// One thing that happened.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
@@ -449,6 +470,7 @@ pub struct UnknownContent {
 #[derive(Deserialize, JsonSchema)]
 struct UncheckedUnknown {
     #[serde(rename = "type")]
+    #[schemars(extend("not" = {"enum": CONTENT_TYPES}))]
     type_name: String,
     #[serde(flatten)]
     fields: Unknown,
@@ -458,26 +480,7 @@ impl TryFrom<UncheckedUnknown> for UnknownContent {
     type Error = String;
     // A known type with a wrong shape is an error of its sender, not a type from the future.
     fn try_from(unchecked: UncheckedUnknown) -> Result<Self, String> {
-        const KNOWN: [&str; 17] = [
-            "message",
-            "edit",
-            "redact",
-            "react",
-            "join",
-            "leave",
-            "kick",
-            "ban",
-            "rename",
-            "profile",
-            "topic",
-            "room_name",
-            "room_avatar",
-            "typing",
-            "read",
-            "presence",
-            "encrypted",
-        ];
-        if KNOWN.contains(&unchecked.type_name.as_str()) {
+        if CONTENT_TYPES.contains(&unchecked.type_name.as_str()) {
             return Err(format!(
                 "content of type {:?} has wrong or missing fields",
                 unchecked.type_name

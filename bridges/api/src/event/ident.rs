@@ -32,7 +32,7 @@ pub enum NameError {
 }
 
 macro_rules! string_serde {
-    ($name:ident) => {
+    ($name:ident, $pattern:literal) => {
         impl Serialize for $name {
             fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
                 serializer.collect_str(self)
@@ -48,8 +48,8 @@ macro_rules! string_serde {
             fn schema_name() -> std::borrow::Cow<'static, str> {
                 stringify!($name).into()
             }
-            fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
-                String::json_schema(generator)
+            fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+                schemars::json_schema!({"type": "string", "pattern": $pattern})
             }
         }
     };
@@ -86,7 +86,7 @@ impl fmt::Display for NetworkName {
         f.write_str(&self.0)
     }
 }
-string_serde!(NetworkName);
+string_serde!(NetworkName, r"^[a-z0-9-]{1,32}$");
 
 /// A place on one network where messages appear, written `network/native name` and split at the
 /// first `/`. Unique within a gateway; the native part is opaque outside its bridge.
@@ -132,7 +132,7 @@ impl fmt::Display for Channel {
         write!(f, "{}/{}", self.network, self.native)
     }
 }
-string_serde!(Channel);
+string_serde!(Channel, r"^[a-z0-9-]{1,32}/.+$");
 
 /// The gateway's own conversation, `#name@domain`. Unique in the world as far as DNS is.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -188,7 +188,7 @@ impl fmt::Display for RoomAddress {
         write!(f, "#{}@{}", self.name, self.domain)
     }
 }
-string_serde!(RoomAddress);
+string_serde!(RoomAddress, r"^#[^#@\s][^@\s]*@[^@\s]+$");
 
 /// The one identity that people and gateways can write down: `user@network.domain`, or `user@domain` for
 /// a user of the gateway itself. The user part is percent-encoded outside `[A-Za-z0-9._=-]`.
@@ -255,7 +255,7 @@ impl fmt::Display for UserAddress {
         write!(f, "{}@{}", self.user, self.host)
     }
 }
-string_serde!(UserAddress);
+string_serde!(UserAddress, r"^[A-Za-z0-9._=%-]+@[a-z0-9.-]+$");
 
 /// An event's id on this gateway: a ULID, for people and logs. It orders nothing; `seq` does.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -292,7 +292,7 @@ impl fmt::Display for EventId {
         fmt::Display::fmt(&self.0, f)
     }
 }
-string_serde!(EventId);
+string_serde!(EventId, r"^[0-7][0-9A-HJKMNP-TV-Z]{25}$");
 
 /// Event times channel: the same for every attempt to show one event in one channel, across restarts.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -321,7 +321,10 @@ impl fmt::Display for DeliveryKey {
         write!(f, "{}:{}", self.event, self.channel)
     }
 }
-string_serde!(DeliveryKey);
+string_serde!(
+    DeliveryKey,
+    r"^[0-7][0-9A-HJKMNP-TV-Z]{25}:[a-z0-9-]{1,32}/.+$"
+);
 
 macro_rules! opaque_id {
     ($(#[$doc:meta])* $name:ident) => {

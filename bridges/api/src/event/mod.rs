@@ -15,9 +15,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use content::{
-    Attachment, Ban, Content, Edit, Encrypted, Join, Kick, Leave, LeaveKind, Message, MessageKind,
-    Presence, PresenceState, Profile, React, ReactAction, Read, Redact, Rename, RoomAvatar,
-    RoomName, Topic, Typing, UnknownContent,
+    Attachment, Ban, CONTENT_TYPES, Content, Edit, Encrypted, Join, Kick, Leave, LeaveKind,
+    Message, MessageKind, Presence, PresenceState, Profile, React, ReactAction, Read, Redact,
+    Rename, RoomAvatar, RoomName, Topic, Typing, UnknownContent,
 };
 pub use ident::{
     Channel, DeliveryKey, EventId, NameError, NativeId, NativeRef, NetworkName, RoomAddress,
