@@ -211,7 +211,7 @@ impl Driver {
         self.next_ticket += 1;
         self.transactions.insert(ticket, pushed.reply);
         self.session
-            .handle_transaction(now(), ticket, pushed.events);
+            .handle_transaction(now(), ticket, &pushed.id, pushed.events);
     }
 
     fn done(&mut self, done: Done) {

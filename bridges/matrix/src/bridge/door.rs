@@ -19,6 +19,7 @@ pub(crate) const MAX_BODY: usize = 16 * 1024 * 1024;
 
 /// A transaction that waits for its answer.
 pub(crate) struct Pushed {
+    pub(crate) id: String,
     pub(crate) events: Vec<RoomEvent>,
     pub(crate) reply: oneshot::Sender<Response<Bytes>>,
 }
@@ -55,6 +56,7 @@ pub(crate) fn admit(config: &Config, reports: &Reports, exchange: HttpExchange) 
             match Transaction::parse(request.body()) {
                 Ok(transaction) => {
                     return Some(Pushed {
+                        id,
                         events: read(&transaction, reports),
                         reply,
                     });

@@ -211,6 +211,13 @@ impl Health {
         Some(Turn::Down(why))
     }
 
+    /// A transaction was refused: a ping ends the pause which the homeserver makes then, as soon
+    /// as it has begun it.
+    pub(super) fn ping_soon(&mut self, now: Instant) {
+        self.ping_due = Some(now + Duration::from_millis(300));
+        self.ping_again = true;
+    }
+
     pub(super) fn handle_ping(&mut self, now: Instant, result: Result<Answer, Fault>) {
         match result {
             Ok(_) => {

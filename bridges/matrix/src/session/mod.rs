@@ -8,7 +8,9 @@
 //! - `lane`: the deliveries of one channel, one after another.
 //! - `ghosts`: what the homeserver already knows of our ghosts.
 //! - `intake`: transactions, one at a time, up to their commit.
+//! - `gaps`: transactions that the homeserver has left behind.
 
+mod gaps;
 mod ghosts;
 mod health;
 mod intake;
@@ -26,6 +28,7 @@ use comity_bridge::{
     Channel, ChannelState, Delivery, DeliveryKey, Event, Incoming, Outcome, Plan, Refs,
 };
 use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId};
+use tracing::info;
 
 use crate::config::Users;
 use crate::ident::{Names, RoomName};
@@ -33,6 +36,7 @@ use crate::wire::call::{Answer, Call, MemberState};
 use crate::wire::event::RoomEvent;
 use crate::wire::fault::Fault;
 
+use gaps::Gaps;
 use ghosts::Ghosts;
 use health::{Health, Turn};
 use intake::Intake;
@@ -148,6 +152,7 @@ pub(crate) struct Session {
     by_room: HashMap<OwnedRoomId, Channel>,
     ghosts: Ghosts,
     intake: Intake,
+    gaps: Gaps,
     remembered: BTreeMap<String, String>,
     calls: HashMap<CallId, Asker>,
     next_call: u64,
@@ -164,6 +169,7 @@ impl Session {
         let mut session = Self {
             health: Health::new(now, &settings),
             intake: Intake::new(now),
+            gaps: Gaps::default(),
             settings,
             rooms: BTreeMap::new(),
             lanes: BTreeMap::new(),
@@ -290,9 +296,22 @@ impl Session {
         &mut self,
         now: Instant,
         ticket: Ticket,
+        id: &str,
         events: Vec<RoomEvent>,
     ) {
-        self.intake.push(now, ticket, events);
+        if self.gaps.admits(now, id) {
+            self.intake.push(now, ticket, events);
+        } else {
+            info!(
+                transaction = id,
+                "a transaction before this one is missing; it is asked for again"
+            );
+            self.health.ping_soon(now);
+            self.actions.push_back(Action::Answer {
+                ticket,
+                taken: false,
+            });
+        }
         self.proceed(now);
     }
 
@@ -356,6 +375,7 @@ impl Session {
     fn turn(&mut self, now: Instant, turn: Option<Turn>) {
         match turn {
             Some(Turn::Up) => {
+                self.gaps.watch(now);
                 self.actions.push_back(Action::Online);
                 for (channel, room) in &mut self.rooms {
                     if room.is_joined() {

@@ -166,7 +166,7 @@ impl Bench {
 
     fn push(&mut self, ticket: u64, events: Vec<RoomEvent>) {
         self.session
-            .handle_transaction(self.now, Ticket(ticket), events);
+            .handle_transaction(self.now, Ticket(ticket), &ticket.to_string(), events);
         self.drain();
     }
 
@@ -832,6 +832,21 @@ fn a_room_that_nobody_asked_for_is_acknowledged_and_left() {
     bench.push(0, vec![other]);
     assert_eq!(bench.heard(), ["answer 0 true"]);
     assert!(bench.commits.is_empty());
+}
+
+#[test]
+fn a_transaction_behind_a_gap_is_refused_and_the_homeserver_woken() {
+    let mut bench = Bench::joined(Users::Ghosts);
+    bench.push(0, vec![]);
+    bench.push(2, vec![member("@bob:hs.test", "join"), said("$2", "later")]);
+    assert_eq!(bench.heard(), ["answer 0 true", "answer 2 false"]);
+    bench.wait(1);
+    bench.answer("Ping", Ok(Answer::Done));
+    bench.push(
+        1,
+        vec![member("@bob:hs.test", "join"), said("$1", "sooner")],
+    );
+    assert_eq!(bench.commits[0].1[0].source_id.0, "$1");
 }
 
 #[test]
