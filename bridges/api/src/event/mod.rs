@@ -3,6 +3,8 @@
 //! It is what the HTTP API speaks and what bots see; its content and author profile are what a federation
 //! signs. Fields that this version does not know survive a round trip. `id` and `origin` never change
 //! after entry, and no secret is ever in an event.
+//!
+//! `EVENTS.md` beside this crate's manifest is the page for bot authors, `event.schema.json` the exact grammar.
 
 mod content;
 mod ident;
