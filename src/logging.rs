@@ -15,7 +15,7 @@ pub(crate) fn start(default: &str) -> Result<(), String> {
                 std::env::var(name).ok().filter(|text| !text.is_empty())?,
             ))
         })
-        .unwrap_or(("COMITY_LOG", default.to_owned()));
+        .unwrap_or_else(|| ("COMITY_LOG", default.to_owned()));
     let filter = EnvFilter::builder()
         .parse(&wanted)
         .map_err(|error: ParseError| {

@@ -1,9 +1,8 @@
 //! `config.example.toml` is the manual, so it must be right: as it stands, with every key switched on, and complete.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
 
-use super::{Config, load_from};
+use super::load_from;
 
 const EXAMPLE: &str = include_str!("../../config.example.toml");
 
@@ -33,28 +32,6 @@ fn the_example_is_a_configuration_as_it_stands() {
     let config = load_from(&path, Vec::new(), crate::registry::kinds()).expect("no problems");
     assert_eq!(config.gateway.domain, "gw1.example");
     assert_eq!((config.networks.len(), config.rooms.len()), (0, 0));
-}
-
-#[test]
-#[cfg(all(
-    feature = "irc",
-    feature = "xmpp",
-    feature = "matrix",
-    feature = "federation"
-))]
-fn the_example_is_a_configuration_with_every_key_switched_on() {
-    let dir = Switched::new();
-    let config = dir.load();
-    let protocols: Vec<&str> = config
-        .networks
-        .iter()
-        .map(|network| network.kind.protocol())
-        .collect();
-    assert_eq!(protocols, ["matrix", "xmpp", "irc", "federation"]);
-    assert_eq!(config.rooms.len(), 2);
-    // What the page says of the defaults of [gateway] and [http] is so.
-    assert_eq!(config.gateway.data_dir, Path::new("/var/lib/comity"));
-    assert_eq!(config.http.admin.to_string(), "127.0.0.1:8420");
 }
 
 #[test]
@@ -104,65 +81,96 @@ fn keys(source: &str) -> BTreeSet<String> {
     keys
 }
 
-/// The example with every key switched on, each part in its file.
-struct Switched {
-    dir: tempfile::TempDir,
-}
+/// With all bridges, since the networks of the page speak all protocols.
+#[cfg(all(
+    feature = "irc",
+    feature = "xmpp",
+    feature = "matrix",
+    feature = "federation"
+))]
+mod switched_on {
+    use std::path::{Path, PathBuf};
 
-impl Switched {
-    fn new() -> Self {
-        let dir = tempfile::tempdir().expect("a directory");
-        let pair = rcgen::generate_simple_self_signed(["gw1.example".to_owned()]).expect("a pair");
-        let secret = |name: &str| format!("0123456789abcdef0123456789-{name}");
-        for (name, text) in [
-            ("cert.pem", pair.cert.pem()),
-            ("key.pem", pair.signing_key.serialize_pem()),
-            ("ca.pem", pair.cert.pem()),
-            ("libera.password", secret("password")),
-            ("jabber.secret", secret("secret")),
-            ("home.as_token", secret("as")),
-            ("home.hs_token", secret("hs")),
-        ] {
-            std::fs::write(dir.path().join(name), text).expect("write");
-        }
-        std::fs::create_dir(dir.path().join("bridges.d")).expect("a directory");
-        let switched = Switched { dir };
-        let here = format!("{}/", switched.dir.path().display());
-        let mut file = "comity.toml".to_owned();
-        let mut text = String::new();
-        for line in EXAMPLE.lines() {
-            if let Some(next) = line
-                .strip_prefix("# == ")
-                .and_then(|rest| rest.strip_suffix(" =="))
-            {
-                std::fs::write(switched.path(&file), &text).expect("write");
-                file = next.to_owned();
-                text.clear();
+    use super::EXAMPLE;
+    use crate::config::{Config, load_from};
+
+    #[test]
+    fn the_example_is_a_configuration_with_every_key_switched_on() {
+        let dir = Switched::new();
+        let config = dir.load();
+        let protocols: Vec<&str> = config
+            .networks
+            .iter()
+            .map(|network| network.kind.protocol())
+            .collect();
+        assert_eq!(protocols, ["matrix", "xmpp", "irc", "federation"]);
+        assert_eq!(config.rooms.len(), 2);
+        // What the page says of the defaults of [gateway] and [http] is so.
+        assert_eq!(config.gateway.data_dir, Path::new("/var/lib/comity"));
+        assert_eq!(config.http.admin.to_string(), "127.0.0.1:8420");
+    }
+
+    /// The example with every key switched on, each part in its file.
+    struct Switched {
+        dir: tempfile::TempDir,
+    }
+
+    impl Switched {
+        fn new() -> Self {
+            let dir = tempfile::tempdir().expect("a directory");
+            let pair =
+                rcgen::generate_simple_self_signed(["gw1.example".to_owned()]).expect("a pair");
+            let secret = |name: &str| format!("0123456789abcdef0123456789-{name}");
+            for (name, text) in [
+                ("cert.pem", pair.cert.pem()),
+                ("key.pem", pair.signing_key.serialize_pem()),
+                ("ca.pem", pair.cert.pem()),
+                ("libera.password", secret("password")),
+                ("jabber.secret", secret("secret")),
+                ("home.as_token", secret("as")),
+                ("home.hs_token", secret("hs")),
+            ] {
+                std::fs::write(dir.path().join(name), text).expect("write");
             }
-            text.push_str(&switched_on(line).replace("/etc/comity/", &here));
-            text.push('\n');
+            std::fs::create_dir(dir.path().join("bridges.d")).expect("a directory");
+            let switched = Switched { dir };
+            let here = format!("{}/", switched.dir.path().display());
+            let mut file = "comity.toml".to_owned();
+            let mut text = String::new();
+            for line in EXAMPLE.lines() {
+                if let Some(next) = line
+                    .strip_prefix("# == ")
+                    .and_then(|rest| rest.strip_suffix(" =="))
+                {
+                    std::fs::write(switched.path(&file), &text).expect("write");
+                    file = next.to_owned();
+                    text.clear();
+                }
+                text.push_str(&switched_on(line).replace("/etc/comity/", &here));
+                text.push('\n');
+            }
+            std::fs::write(switched.path(&file), &text).expect("write");
+            switched
         }
-        std::fs::write(switched.path(&file), &text).expect("write");
-        switched
+
+        fn path(&self, name: &str) -> PathBuf {
+            self.dir.path().join(name)
+        }
+
+        fn load(&self) -> Config {
+            load_from(
+                &self.path("comity.toml"),
+                Vec::new(),
+                crate::registry::kinds(),
+            )
+            .expect("no problems")
+        }
     }
 
-    fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
-    }
-
-    fn load(&self) -> Config {
-        load_from(
-            &self.path("comity.toml"),
-            Vec::new(),
-            crate::registry::kinds(),
-        )
-        .expect("no problems")
-    }
-}
-
-fn switched_on(line: &str) -> &str {
-    match line.strip_prefix('#') {
-        Some(key) if key.starts_with(|c: char| c.is_ascii_lowercase() || c == '[') => key,
-        _ => line,
+    fn switched_on(line: &str) -> &str {
+        match line.strip_prefix('#') {
+            Some(key) if key.starts_with(|c: char| c.is_ascii_lowercase() || c == '[') => key,
+            _ => line,
+        }
     }
 }
