@@ -287,9 +287,18 @@ impl Gateway {
 
 impl Drop for Gateway {
     fn drop(&mut self) {
-        if std::thread::panicking() {
-            eprintln!("--- log of {} ---\n{}", self.domain, tail(&self.log(), 60));
+        if !std::thread::panicking() {
+            return;
         }
+        let name = format!("comity-failed-{}-{}.log", self.domain, std::process::id());
+        let kept = std::env::temp_dir().join(name);
+        let copied = fs::copy(self.log_path(), &kept);
+        eprintln!(
+            "--- end of the log of {}, whole in {} ---\n{}",
+            self.domain,
+            copied.map_or_else(|error| error.to_string(), |_| kept.display().to_string()),
+            tail(&self.log(), 40)
+        );
     }
 }
 

@@ -250,7 +250,8 @@ impl Account {
             .collect();
         let mut seen = Vec::new();
         for heard in &view.lines {
-            if heard.own && heard.author != view.observer {
+            // What a client shows of its own person's words proves nothing.
+            if heard.own {
                 continue;
             }
             let Some(token) = token_in(&heard.text, &self.run) else {
@@ -265,12 +266,10 @@ impl Account {
             };
             let said = &self.said[index];
             if said.speaker == view.observer && said.network == view.network {
-                if !heard.own {
-                    faults.push(Fault::Echoed {
-                        speaker: view.observer.clone(),
-                        token,
-                    });
-                }
+                faults.push(Fault::Echoed {
+                    speaker: view.observer.clone(),
+                    token,
+                });
                 continue;
             }
             if !heard.text.ends_with(&said.line.text) {
