@@ -214,6 +214,8 @@ async fn i11_a_channel_that_does_not_let_us_in_gives_the_reason() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn lines_without_a_fence_are_in_doubt_after_a_cut_and_the_rest_is_not() {
     let at = joined(Manners::default()).await;
+    // Past the fence of the JOIN.
+    at.server.settle().await;
     at.server.behave(|manners| manners.deaf_to_pings = true);
     let mut deliveries = Vec::new();
     for n in 0..12 {
