@@ -195,11 +195,7 @@ async fn serve(node: Arc<Node>, mut http: mpsc::Receiver<HttpExchange>, tasks: C
 }
 
 async fn resume_queues(node: &Arc<Node>, tasks: &CancellationToken) -> Result<(), ShelfError> {
-    for peer in node
-        .graph
-        .run(|store| Ok::<_, ShelfError>(store.peers()?))
-        .await?
-    {
+    for peer in node.graph.run(|store| store.peers()).await? {
         node.peers.wake(node, &peer, tasks);
     }
     Ok(())

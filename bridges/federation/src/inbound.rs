@@ -6,10 +6,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use comity_bridge::event::{Message, Span};
+use comity_bridge::event::Message;
 use comity_bridge::{
-    Answer, Batch, Content, Incoming, NativeAuthor, NativeRef, SourceId, Text, Timestamp,
-    UserAddress, Verdict,
+    Answer, Batch, Content, Incoming, NativeAuthor, NativeRef, SourceId, Timestamp, UserAddress,
+    Verdict,
 };
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
@@ -17,14 +17,13 @@ use tokio_util::sync::CancellationToken;
 use crate::graph::Unreported;
 use crate::node::{Node, Progress};
 use crate::session::ShelfError;
+use crate::text;
 use crate::wire::event::Event;
 
 /// Events in one report.
 const MAX_BATCH: usize = 50;
 /// How long a gateway that takes nothing is left alone before it is asked again.
 const BUSY_WAIT: Duration = Duration::from_millis(500);
-/// The longest name that a profile may have, in characters (attack B6).
-const MAX_NAME: usize = 64;
 
 /// Reports until the bridge ends.
 pub async fn report(node: Arc<Node>, shutdown: CancellationToken) {
@@ -155,18 +154,14 @@ fn to_incoming(node: &Node, unreported: &Unreported) -> Option<Incoming> {
 fn read_author(event: &Event, body: &Value) -> NativeAuthor {
     let sender = event.sender.as_str();
     let profile = body.get("author");
-    let name: String = profile
+    let name = profile
         .and_then(|profile| profile.get("name"))
         .and_then(Value::as_str)
-        .unwrap_or("")
-        .chars()
-        .filter(|c| !c.is_control())
-        .take(MAX_NAME)
-        .collect();
+        .map_or_else(String::new, text::name);
     let local = sender.split('@').next().unwrap_or(sender);
     NativeAuthor {
         id: sender.to_owned(),
-        name: if name.trim().is_empty() {
+        name: if name.is_empty() {
             local.to_owned()
         } else {
             name
@@ -192,33 +187,20 @@ fn read_content(body: &Value) -> Option<Content<NativeRef>> {
         .map(|mut attachment| {
             // A place in the other gateway's store means nothing here.
             attachment.media = None;
-            attachment.name = Text::plain(&attachment.name).plain;
+            attachment.name = text::name(&attachment.name);
             attachment
         })
         .collect();
     Some(Content::Message(Message {
-        text: clean(message.text),
+        text: text::clean(message.text),
         attachments,
         ..message
     }))
 }
 
-fn clean(text: Text) -> Text {
-    let clean = Text::plain(&text.plain);
-    if clean.plain != text.plain {
-        // Spans count characters: with other characters they would cover something else.
-        return clean;
-    }
-    let length = u32::try_from(text.plain.chars().count()).unwrap_or(u32::MAX);
-    let fits = |span: &Span| span.start < span.end && span.end <= length;
-    Text {
-        spans: text.spans.into_iter().filter(fits).collect(),
-        ..text
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use comity_bridge::Text;
     use serde_json::json;
 
     use super::*;

@@ -31,7 +31,11 @@ pub mod outbound;
 pub mod peers;
 pub mod server;
 pub mod session;
+mod text;
 pub mod wire;
+
+#[cfg(test)]
+mod tests;
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

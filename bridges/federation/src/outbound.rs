@@ -20,6 +20,7 @@ use crate::node::Node;
 use crate::session::compose::{ComposeError, Said};
 use crate::session::judge::Acceptance;
 use crate::session::{Shelf as _, ShelfError, Stage};
+use crate::text;
 use crate::wire::event::{Hop, MAX_HOPS};
 use crate::wire::sign::hash_text;
 
@@ -189,22 +190,23 @@ fn body(event: &GatewayEvent, refs: &Refs) -> Result<serde_json::Value, Delivery
     let mut attachments = message.attachments.clone();
     for attachment in &mut attachments {
         attachment.media = None;
+        attachment.name = text::name(&attachment.name);
     }
     let content: Content<NativeRef> = Content::Message(Message {
         kind: message.kind,
-        text: message.text.clone(),
+        text: text::clean(message.text.clone()),
         // In another gateway's words: the id of the event, if it was ever said in this room.
-        reply_to: message
-            .reply_to
-            .and(refs.target.first())
-            .map(|id| NativeRef(id.0.clone())),
+        reply_to: match (&message.reply_to, refs.target.first()) {
+            (Some(_), Some(id)) => Some(NativeRef(id.0.clone())),
+            _ => None,
+        },
         thread: None,
         attachments,
         unknown: message.unknown.clone(),
     });
     let content = serde_json::to_value(content)
         .map_err(|error| DeliveryError::Rejected(error.to_string()))?;
-    let mut author = json!({ "name": event.author.name });
+    let mut author = json!({ "name": text::name(&event.author.name) });
     if event.author.bot {
         author["bot"] = json!(true);
     }

@@ -5,8 +5,7 @@ use rusqlite::{OptionalExtension as _, params};
 use super::store::{Store, id_at, number, room_at};
 use crate::ident::{Alias, EventId, RoomId, ServerName};
 use crate::session::{Room, ShelfError, Stage};
-use crate::wire::json;
-use crate::wire::keys::{KeyDocument, MAX_KEYS};
+use crate::wire::keys::KeyDocument;
 
 impl Store<'_> {
     pub fn room_by_alias(&self, alias: &Alias) -> Result<Option<Room>, ShelfError> {
@@ -87,8 +86,7 @@ impl Store<'_> {
                 |row| row.get(0),
             )
             .optional()?;
-        let document = bytes
-            .and_then(|bytes| KeyDocument::from_value(json::parse(&bytes, MAX_KEYS).ok()?).ok());
+        let document = bytes.and_then(|bytes| KeyDocument::from_store(&bytes).ok());
         Ok(document)
     }
 

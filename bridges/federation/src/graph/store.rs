@@ -8,7 +8,7 @@ use crate::session::judge::Acceptance;
 use crate::session::{Genesis, Head, Kept, MemberBody, Membership, Room, Shelf, ShelfError, Stage};
 use crate::wire::event::Event;
 use crate::wire::json;
-use crate::wire::keys::{KeyDocument, MAX_KEYS};
+use crate::wire::keys::KeyDocument;
 
 /// The graph inside one transaction.
 pub struct Store<'a> {
@@ -268,9 +268,7 @@ impl Shelf for Store<'_> {
             .optional()?;
         bytes
             .map(|bytes| {
-                let value = json::parse(&bytes, MAX_KEYS)
-                    .map_err(|error| ShelfError::Database(error.to_string()))?;
-                KeyDocument::from_value(value)
+                KeyDocument::from_store(&bytes)
                     .map_err(|error| ShelfError::Database(error.to_string()))
             })
             .transpose()

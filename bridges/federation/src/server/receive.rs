@@ -8,7 +8,7 @@ use http::Method;
 use crate::graph::{Pending, Store};
 use crate::ident::{EventId, RoomId, ServerName};
 use crate::node::Node;
-use crate::session::judge::{Acceptance, Context, Judgement, Via, judge};
+use crate::session::judge::{Acceptance, Context, Fetched, Judgement, Via, judge};
 use crate::session::{MemberBody, Room, Shelf as _, ShelfError, Stage};
 use crate::wire::api::{EventResult, GET_PATH, Get, GetAnswer, MAX_ANSWER, MAX_GET_IDS, Status};
 use crate::wire::event::{Event, Reject};
@@ -319,7 +319,7 @@ fn context<'a>(node: &'a Node, via: Via<'a>) -> Context<'a> {
     }
 }
 
-fn fetched(node: &Node) -> Box<dyn Fn(&ServerName) -> Option<KeyDocument> + '_> {
+fn fetched(node: &Node) -> Fetched<'_> {
     Box::new(|server| {
         node.keyring
             .cached(server)
@@ -429,10 +429,7 @@ pub fn take_entry(node: &Node, store: &Store<'_>, entry: &Entry) -> Result<(), E
 
 /// Fetches the keys that events wait for, and judges these again.
 pub async fn retry_all_pending(node: &Arc<Node>) -> Result<(), ShelfError> {
-    let waiting = node
-        .graph
-        .run(|store| Ok::<_, ShelfError>(store.pending_origins()?))
-        .await?;
+    let waiting = node.graph.run(|store| store.pending_origins()).await?;
     for (room, origin) in waiting {
         if !node.lists.admit(&origin)
             || node

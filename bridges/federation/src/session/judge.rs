@@ -18,12 +18,15 @@ pub enum Via<'a> {
     Join,
 }
 
+/// Finds the key document that was fetched from its server, if there is one; never waits.
+pub type Fetched<'a> = Box<dyn Fn(&ServerName) -> Option<KeyDocument> + 'a>;
+
 /// What judging may know beside the room.
 pub struct Context<'a> {
     pub own: &'a ServerName,
     pub via: Via<'a>,
     /// The key document fetched from its server, if there is one.
-    pub fetched: Box<dyn Fn(&ServerName) -> Option<KeyDocument> + 'a>,
+    pub fetched: Fetched<'a>,
 }
 
 /// The verdict on one event.

@@ -63,16 +63,14 @@ fn f1_one_changed_byte_never_verifies() {
     let keys = keys_of("a.example", &key("k1", 1));
     let bytes = golden().into_bytes();
     for at in 0..bytes.len() {
-        for bit in [1_u8, 2, 32] {
-            let mut changed = bytes.clone();
-            changed[at] ^= bit;
-            let accepted = Event::parse(&changed).is_ok_and(|event| event.verify(&keys).is_ok());
-            assert!(
-                !accepted,
-                "byte {at} of {}",
-                String::from_utf8_lossy(&changed)
-            );
-        }
+        let mut changed = bytes.clone();
+        changed[at] ^= 1;
+        let accepted = Event::parse(&changed).is_ok_and(|event| event.verify(&keys).is_ok());
+        assert!(
+            !accepted,
+            "byte {at} of {}",
+            String::from_utf8_lossy(&changed)
+        );
     }
 }
 
