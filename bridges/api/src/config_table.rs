@@ -184,7 +184,15 @@ impl ConfigTable {
     /// A secret: `key`, or the contents of the file that `key_file` names, without white space at its end.
     pub fn secret(&mut self, key: &str) -> Option<Secret> {
         let file_key = format!("{key}_file");
-        let inline = self.string(key);
+        let inline = match self.ask(key) {
+            // What stands there may well be the secret: it is never repeated.
+            Some(value) if value.as_str().is_none_or(str::is_empty) => {
+                self.problem(key, "is not a text", "write the secret in quotes");
+                return None;
+            }
+            Some(value) => value.as_str().map(str::to_owned),
+            None => None,
+        };
         let file = self.path(&file_key);
         match (inline, file) {
             (Some(_), Some(_)) => {
@@ -372,6 +380,18 @@ mod tests {
                 "bridges.d/libera.toml: burst: found -1; write a whole number from 1 to 10",
                 "bridges.d/libera.toml: sevrer: is not a known key; did you mean \"server\"?",
             ]
+        );
+    }
+
+    #[test]
+    fn a_secret_of_a_wrong_type_is_not_repeated() {
+        let mut table = table(json!({"password": 123_456}));
+        assert_eq!(table.secret("password"), None);
+        let problems = table.finish().expect_err("a problem");
+        assert!(
+            !problems[0].to_string().contains("123456"),
+            "{}",
+            problems[0]
         );
     }
 

@@ -1,7 +1,9 @@
-//! Names and ids. Each type says in which scope it is unique; none is opened outside the part that made it.
+//! Names and ids. Each type says in which scope it is unique; none is opened outside the part that made it. Those that every
+//! delivery carries are shared text, so that a clone costs nothing.
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -57,7 +59,7 @@ macro_rules! string_serde {
 
 /// One configured place to connect, e.g. `libera`. Unique within a gateway's configuration.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub struct NetworkName(String);
+pub struct NetworkName(Arc<str>);
 
 impl NetworkName {
     /// The name as text.
@@ -74,7 +76,7 @@ impl FromStr for NetworkName {
                 .bytes()
                 .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
         if fits {
-            Ok(NetworkName(text.to_owned()))
+            Ok(NetworkName(text.into()))
         } else {
             Err(NameError::Network(text.to_owned()))
         }
@@ -93,12 +95,12 @@ string_serde!(NetworkName, r"^[a-z0-9-]{1,32}$");
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Channel {
     network: NetworkName,
-    native: String,
+    native: Arc<str>,
 }
 
 impl Channel {
     /// Joins a network and a native name. The native name must not be empty or hold control characters.
-    pub fn new(network: NetworkName, native: impl Into<String>) -> Result<Self, NameError> {
+    pub fn new(network: NetworkName, native: impl Into<Arc<str>>) -> Result<Self, NameError> {
         let native = native.into();
         if native.is_empty() || native.len() > 1024 || native.chars().any(char::is_control) {
             return Err(NameError::Channel(format!("{network}/{native}")));
@@ -137,8 +139,8 @@ string_serde!(Channel, r"^[a-z0-9-]{1,32}/.+$");
 /// The gateway's own conversation, `#name@domain`. Unique in the world as far as DNS is.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct RoomAddress {
-    name: String,
-    domain: String,
+    name: Arc<str>,
+    domain: Arc<str>,
 }
 
 impl RoomAddress {
@@ -155,8 +157,8 @@ impl RoomAddress {
             return Err(NameError::Room(format!("#{name}@{domain}")));
         }
         Ok(RoomAddress {
-            name: name.to_owned(),
-            domain: domain.to_owned(),
+            name: name.into(),
+            domain: domain.into(),
         })
     }
 
