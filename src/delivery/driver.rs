@@ -245,12 +245,7 @@ impl Driver {
         let after = self.lane.next() - 1;
         self.page = match self.task.tail.after(after, PAGE) {
             Some(events) => events.into(),
-            None => self
-                .task
-                .journal
-                .events(self.task.id, after, PAGE)
-                .await?
-                .into(),
+            None => self.task.journal.events(self.task.id, after).await?.into(),
         };
         Ok(())
     }

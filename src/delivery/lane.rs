@@ -30,6 +30,8 @@ pub(super) struct Lane {
     doubt_until: u64,
     window: u64,
     flights: BTreeMap<u64, Flight>,
+    /// How many of the flights are in the bridge's hands.
+    out: u64,
     /// Of events that did not get through yet.
     past: BTreeMap<u64, Past>,
     failure: Option<Failure>,
@@ -93,6 +95,7 @@ impl Lane {
             doubt_until: start.tried.min(start.head),
             window: 1,
             flights: BTreeMap::new(),
+            out: 0,
             past: BTreeMap::new(),
             failure: None,
             cautious: false,
@@ -118,21 +121,13 @@ impl Lane {
 
     /// True when the next event may be handed over.
     pub(super) fn may_hand_over(&self) -> bool {
-        let out = self
-            .flights
-            .values()
-            .filter(|flight| matches!(flight, Flight::Out))
-            .count() as u64;
         let window = if self.cautious { 1 } else { self.window };
-        self.failure.is_none() && out < window && self.next <= self.durable_tried
+        self.failure.is_none() && self.out < window && self.next <= self.durable_tried
     }
 
     /// True when nothing is in the bridge's hands.
     pub(super) fn is_idle(&self) -> bool {
-        !self
-            .flights
-            .values()
-            .any(|flight| matches!(flight, Flight::Out))
+        self.out == 0
     }
 
     /// The next event is not for this channel.
@@ -146,6 +141,7 @@ impl Lane {
     pub(super) fn hand_over(&mut self) -> Attempt {
         let seq = self.next;
         self.flights.insert(seq, Flight::Out);
+        self.out += 1;
         self.next += 1;
         Attempt {
             number: self.past.get(&seq).map_or(0, |past| past.attempts) + 1,
@@ -248,6 +244,7 @@ impl Lane {
 
     fn finish(&mut self, seq: u64) {
         self.flights.insert(seq, Flight::Finished);
+        self.out -= 1;
         self.past.remove(&seq);
         self.finished = true;
         self.advance();
@@ -258,6 +255,7 @@ impl Lane {
         past.attempts += u32::from(why.is_some());
         past.doubt |= doubt;
         self.flights.remove(&seq);
+        self.out -= 1;
         let failure = self.failure.get_or_insert(Failure { after, why: None });
         failure.after = failure.after.max(after);
         if failure.why.is_none() {

@@ -4,7 +4,7 @@
 //! with one fsync: at once when idle, in groups under load. An answer leaves after the commit, never before, and
 //! the room's lanes see an event only when it is durable.
 //!
-//! What only SQLite can do is inside [`sqlite`]; the rest of the gateway knows this page.
+//! What only SQLite can do is inside `sqlite`; the rest of the gateway knows this page.
 
 mod sqlite;
 mod tail;
@@ -179,6 +179,9 @@ pub struct LaneId {
     pub(crate) channel: i64,
 }
 
+/// The end of each room's log, in memory.
+type Tails = Arc<BTreeMap<RoomAddress, Arc<Tail>>>;
+
 enum Ask {
     Append(Append, oneshot::Sender<Option<Vec<Verdict>>>),
     Lane(LaneId, LaneWrite, oneshot::Sender<()>),
@@ -192,7 +195,7 @@ enum Ask {
 pub struct Journal {
     asks: mpsc::Sender<Ask>,
     reader: Arc<Mutex<sqlite::Reader>>,
-    tails: Arc<BTreeMap<RoomAddress, Arc<Tail>>>,
+    tails: Tails,
 }
 
 /// The journal's threads; to be waited for when everything else has ended.
@@ -233,7 +236,7 @@ impl Journal {
         }
         let tails = Arc::new(tails);
         let (asks, waiting) = mpsc::channel(Self::QUEUE);
-        let (pages, checkpoints) = sqlite::checkpoints(&files)?;
+        let (pages, checkpoints) = sqlite::checkpoints(&files, Arc::clone(&tails))?;
         let writer = writer::start(store, files, waiting, Arc::clone(&tails), pages, metrics);
         let journal = Journal {
             asks,
@@ -291,14 +294,9 @@ impl Journal {
         self.read(move |reader| reader.lane(&room, &channel)).await
     }
 
-    /// Events of a room after `seq`, in order, at most `limit`.
-    pub async fn events(
-        &self,
-        lane: LaneId,
-        after: u64,
-        limit: usize,
-    ) -> Result<Vec<Arc<Event>>, JournalError> {
-        self.read(move |reader| reader.events(lane.room, after, limit))
+    /// Events of a room after `seq`, in order: at least one if there is one, at most a page.
+    pub async fn events(&self, lane: LaneId, after: u64) -> Result<Vec<Arc<Event>>, JournalError> {
+        self.read(move |reader| reader.events(lane.room, after))
             .await
     }
 

@@ -3,17 +3,26 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use comity_bridge::Event;
+use comity_bridge::{Content, Event, Timestamp};
 use tokio::sync::watch;
 
-/// Events kept of one room. A lane that is further behind reads the journal.
-const KEPT: usize = 1024;
+/// Events kept of one room at the most. A lane that is further behind reads the journal.
+const KEPT: usize = 4096;
+
+/// Bytes of text kept of one room, so that long messages cost no more than short ones.
+const KEPT_TEXT: usize = 2 << 20;
 
 /// The end of one room's log.
 #[derive(Debug)]
 pub struct Tail {
     head: watch::Sender<u64>,
-    recent: Mutex<VecDeque<Arc<Event>>>,
+    recent: Mutex<Recent>,
+}
+
+#[derive(Debug, Default)]
+struct Recent {
+    events: VecDeque<Arc<Event>>,
+    text: usize,
 }
 
 impl Tail {
@@ -21,7 +30,7 @@ impl Tail {
     pub(super) fn new(head: u64) -> Self {
         Tail {
             head: watch::Sender::new(head),
-            recent: Mutex::new(VecDeque::new()),
+            recent: Mutex::new(Recent::default()),
         }
     }
 
@@ -31,11 +40,34 @@ impl Tail {
             return;
         };
         let mut recent = self.recent();
-        recent.extend(events);
-        let surplus = recent.len().saturating_sub(KEPT);
-        recent.drain(..surplus);
+        recent.text += events.iter().map(text_of).sum::<usize>();
+        recent.events.extend(events);
+        while recent.events.len() > KEPT || recent.text > KEPT_TEXT {
+            let Some(oldest) = recent.events.pop_front() else {
+                break;
+            };
+            recent.text -= text_of(&oldest);
+        }
         drop(recent);
         self.head.send_replace(last);
+    }
+
+    /// Lets go of what lanes that keep up have shown long ago.
+    pub(super) fn forget_before(&self, received: Timestamp) {
+        let mut recent = self.recent();
+        while recent
+            .events
+            .front()
+            .is_some_and(|event| event.received < received)
+        {
+            let Some(oldest) = recent.events.pop_front() else {
+                break;
+            };
+            recent.text -= text_of(&oldest);
+        }
+        if recent.events.is_empty() {
+            recent.events.shrink_to_fit();
+        }
     }
 
     /// The `seq` of the last event, and a signal when it grows.
@@ -46,13 +78,29 @@ impl Tail {
     /// Up to `limit` events after `seq`; none when they are not kept here any more (or not there yet).
     pub fn after(&self, seq: u64, limit: usize) -> Option<Vec<Arc<Event>>> {
         let recent = self.recent();
-        let first = recent.front()?.seq;
+        let first = recent.events.front()?.seq;
         let skip = usize::try_from((seq + 1).checked_sub(first)?).ok()?;
-        let events: Vec<_> = recent.iter().skip(skip).take(limit).cloned().collect();
+        let events: Vec<_> = recent
+            .events
+            .iter()
+            .skip(skip)
+            .take(limit)
+            .cloned()
+            .collect();
         (!events.is_empty()).then_some(events)
     }
 
-    fn recent(&self) -> MutexGuard<'_, VecDeque<Arc<Event>>> {
+    fn recent(&self) -> MutexGuard<'_, Recent> {
         self.recent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What makes events differ in size.
+fn text_of(event: &Arc<Event>) -> usize {
+    match &event.content {
+        Content::Message(message) => message.text.plain.len(),
+        Content::Edit(edit) => edit.text.plain.len(),
+        Content::Encrypted(encrypted) => encrypted.payload.len(),
+        _ => 0,
     }
 }

@@ -124,7 +124,7 @@ async fn what_is_committed_is_there_after_the_journal_is_opened_again() {
         },
         "a new channel begins at the end"
     );
-    let events = journal.events(lane, 0, 10).await.expect("read");
+    let events = journal.events(lane, 0).await.expect("read");
     assert_eq!(
         events.iter().map(|e| (e.seq, e.id)).collect::<Vec<_>>(),
         [(1, id(1)), (2, id(2))]
@@ -218,7 +218,7 @@ async fn a_native_reference_is_resolved_to_where_the_message_was_born_or_shown()
         Verdict::Refused(Refusal::UnknownTarget),
     ];
     assert_eq!(verdicts.as_deref(), Some(&expected[..]));
-    let events = journal.events(lane, 1, 10).await.expect("read");
+    let events = journal.events(lane, 1).await.expect("read");
     assert!(
         events
             .iter()
@@ -302,4 +302,32 @@ async fn a_journal_belongs_to_one_process_and_one_from_the_future_is_refused() {
     drop(connection);
     let newer = Journal::open(fixture.dir.path(), &fixture.rooms, Metrics::new([]));
     assert!(matches!(newer, Err(JournalError::Newer { found: 99, .. })));
+}
+
+#[tokio::test]
+async fn a_lane_that_is_behind_reads_the_log_page_by_page_without_a_gap() {
+    let fixture = Fixture::new();
+    let (journal, _threads) = fixture.open();
+    journal.append(append((1..=300).map(said).collect())).await;
+    let (lane, _) = journal
+        .lane(fixture.room(), &channel("home/!r"))
+        .await
+        .expect("a lane");
+    let mut seen = Vec::new();
+    while let Some(next) = journal
+        .events(lane, seen.last().copied().unwrap_or(0))
+        .await
+        .expect("read")
+        .first()
+    {
+        seen.push(next.seq);
+    }
+    assert_eq!(seen, (1..=300).collect::<Vec<_>>());
+    journal.append(append(vec![said(301)])).await;
+    let page = journal.events(lane, 299).await.expect("read");
+    assert_eq!(
+        page.iter().map(|event| event.seq).collect::<Vec<_>>(),
+        [300, 301],
+        "a page that was not full"
+    );
 }

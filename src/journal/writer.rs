@@ -10,7 +10,7 @@ use comity_bridge::{Event, RoomAddress, Verdict};
 use tokio::sync::{mpsc, oneshot};
 
 use super::sqlite::{Files, Store};
-use super::{Append, Ask, LaneId, LaneWrite, Tail};
+use super::{Append, Ask, LaneId, LaneWrite, Tails};
 use crate::metrics::Metrics;
 
 /// Asks gathered for one commit at the most, so that a commit stays a matter of milliseconds.
@@ -19,7 +19,6 @@ const GROUP: usize = 512;
 /// How long to wait before trying again when the disk does not take it.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-type Tails = Arc<BTreeMap<RoomAddress, Arc<Tail>>>;
 type LaneAsk = (LaneId, LaneWrite, oneshot::Sender<()>);
 type AppendAsk = (Append, oneshot::Sender<Option<Vec<Verdict>>>);
 

@@ -1,6 +1,7 @@
 //! The journal's directory, its lock and its connections.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -21,7 +22,12 @@ impl Files {
             let path = path.to_owned();
             move |source| JournalError::Directory { path, source }
         };
-        std::fs::create_dir_all(dir).map_err(fails(dir))?;
+        // What people say is for the gateway's own user alone.
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(dir)
+            .map_err(fails(dir))?;
         let lock_path = dir.join("journal.lock");
         let lock = OpenOptions::new()
             .create(true)

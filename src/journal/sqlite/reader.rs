@@ -1,6 +1,6 @@
 //! Reading beside the writer.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use comity_bridge::{
@@ -16,7 +16,22 @@ use crate::journal::{DeadLetter, LaneId, LaneStart};
 /// A connection that reads (and gives numbers to rooms and channels when a lane is opened).
 pub(crate) struct Reader {
     connection: Connection,
+    /// The pages read last, newest first.
+    pages: VecDeque<Page>,
 }
+
+struct Page {
+    room: i64,
+    /// The page has the events after this one.
+    before: u64,
+    events: Arc<[Arc<Event>]>,
+}
+
+/// Events in a page.
+const PAGE: u64 = 128;
+
+/// Pages kept.
+const PAGES: usize = 16;
 
 /// The `seq` of a room's last event; 0 when it has none.
 pub(super) fn head(connection: &Connection, room: i64) -> Result<u64, rusqlite::Error> {
@@ -30,6 +45,7 @@ impl Reader {
     pub(crate) fn open(files: &Files) -> Result<Reader, rusqlite::Error> {
         Ok(Reader {
             connection: files.another()?,
+            pages: VecDeque::new(),
         })
     }
 
@@ -60,16 +76,33 @@ impl Reader {
         Ok((id, LaneStart { done, tried, head }))
     }
 
+    /// Lanes that are behind in the same room read the same pages, so a page is parsed once for all of them.
     pub(crate) fn events(
         &mut self,
         room: i64,
         after: u64,
-        limit: usize,
     ) -> Result<Vec<Arc<Event>>, rusqlite::Error> {
-        let mut query = self
-            .connection
-            .prepare_cached("SELECT place, json FROM events WHERE place > ?1 AND place < ?2 ORDER BY place LIMIT ?3")?;
-        let mut rows = query.query(params![place(room, after), place(room + 1, 0), limit])?;
+        let before = after - after % PAGE;
+        let known = self
+            .pages
+            .iter()
+            .find(|page| page.room == room && page.before == before);
+        let page = match known {
+            Some(page) => Arc::clone(&page.events),
+            None => self.load(room, before)?,
+        };
+        Ok(page
+            .iter()
+            .filter(|event| event.seq > after)
+            .cloned()
+            .collect())
+    }
+
+    fn load(&mut self, room: i64, before: u64) -> Result<Arc<[Arc<Event>]>, rusqlite::Error> {
+        let mut query = self.connection.prepare_cached(
+            "SELECT place, json FROM events WHERE place > ?1 AND place <= ?2 ORDER BY place",
+        )?;
+        let mut rows = query.query([place(room, before), place(room, before + PAGE)])?;
         let mut events = Vec::new();
         while let Some(row) = rows.next()? {
             match serde_json::from_str::<Event>(row.get_ref(1)?.as_str().unwrap_or_default()) {
@@ -79,6 +112,16 @@ impl Reader {
                     tracing::error!(room, seq, %error, "a damaged event in the journal is passed over");
                 }
             }
+        }
+        let events: Arc<[Arc<Event>]> = events.into();
+        // Only a page to which nothing can be added is kept.
+        if events.len() == PAGE as usize {
+            self.pages.truncate(PAGES - 1);
+            self.pages.push_front(Page {
+                room,
+                before,
+                events: Arc::clone(&events),
+            });
         }
         Ok(events)
     }
