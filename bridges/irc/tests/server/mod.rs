@@ -5,6 +5,7 @@ use std::{
     collections::BTreeSet,
     net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use comity_bridge::test_util::conformance::Record;
@@ -14,6 +15,8 @@ use tokio::{
     sync::{Notify, mpsc, watch},
 };
 use tokio_rustls::TlsAcceptor;
+
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What the server does. Set before the bridge comes.
 #[derive(Clone, Default)]
@@ -133,16 +136,24 @@ impl Server {
         self.state().received.clone()
     }
 
-    /// Waits until `look` is true of the lines that were received.
+    /// Waits until `look` is true of the lines that were received; panics when that takes too long.
     pub(crate) async fn wait_for(&self, mut look: impl FnMut(&[String]) -> bool) {
-        loop {
-            let changed = self.shared.changed.notified();
-            tokio::pin!(changed);
-            changed.as_mut().enable();
-            if look(&self.state().received) {
-                return;
+        let search = async {
+            loop {
+                let changed = self.shared.changed.notified();
+                tokio::pin!(changed);
+                changed.as_mut().enable();
+                if look(&self.state().received) {
+                    return;
+                }
+                changed.await;
             }
-            changed.await;
+        };
+        if tokio::time::timeout(PATIENCE, search).await.is_err() {
+            panic!(
+                "waited in vain; received until then: {:#?}",
+                self.received()
+            );
         }
     }
 
