@@ -3,8 +3,12 @@
 mod server;
 
 use async_trait::async_trait;
+use comity_bridge::event::MessageKind;
 use comity_bridge::test_util::conformance::{Facts, FarSide, Opening, Record};
-use comity_bridge::{Bridge, BridgeKind, ConfigTable};
+use comity_bridge::test_util::harness::{Harness, Told};
+use comity_bridge::{
+    Access, Bridge, BridgeKind, ConfigTable, GatewayInfo, JoinOptions, NetworkStatus, Outcome,
+};
 use comity_xmpp::Xmpp;
 use server::{COMPONENT, ROOM, SECRET, Server};
 
@@ -43,21 +47,7 @@ impl FarSide for XmppServer {
     }
 
     async fn bridge(&mut self, opening: &Opening) -> Box<dyn Bridge> {
-        let address = self.server.address.to_string();
-        let values = [
-            ("component", COMPONENT),
-            ("server", &address),
-            ("secret", SECRET),
-            ("users", self.users),
-        ];
-        let values = values
-            .into_iter()
-            .map(|(key, value)| (key.to_owned(), value.into()))
-            .collect();
-        let table = ConfigTable::new("far.toml", "", values);
-        let network = self.network().parse().expect("a network name");
-        Xmpp.configure(&opening.gateway, &network, table)
-            .unwrap_or_else(|problems| panic!("{problems:?}"))
+        configured(&self.server, SECRET, self.users, &opening.gateway)
     }
 
     async fn say(&mut self, author: &str, text: &str) {
@@ -140,6 +130,72 @@ impl FarSide for XmppServer {
         ]
         .into()
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wrong_secret_is_told_as_such_and_requests_are_still_drained() {
+    let server = Server::start(true).await;
+    let (harness, link) = Harness::link("jabber");
+    tokio::spawn(configured(&server, "wrong", "ghosts", harness.gateway()).run(link));
+    harness
+        .wait_for("a refusal", |seen| {
+            seen.told.iter().find_map(|told| match told {
+                Told::Network(NetworkStatus::Offline { why }) if why.contains("secret") => Some(()),
+                _ => None,
+            })
+        })
+        .await;
+    let channel = harness.channel(ROOM);
+    for _ in 0..200 {
+        let delivery = harness
+            .deliver(&channel, "al", "x", MessageKind::Text)
+            .await;
+        assert_eq!(delivery.outcome().await, Outcome::NotAttempted);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_nick_that_stringprep_refuses_is_a_nick_like_any_other() {
+    let server = Server::start(true).await;
+    let (harness, link) = Harness::link("jabber");
+    tokio::spawn(configured(&server, SECRET, "ghosts", harness.gateway()).run(link));
+    let channel = harness.channel(ROOM);
+    let room = "#rust@gw1.example".parse().expect("a room");
+    let options = JoinOptions {
+        room,
+        hosted: false,
+        access: Access::Off,
+    };
+    harness.join(&channel, options).await;
+    harness.wait_for_joined(&channel).await;
+    for nick in ["\u{1f600}", "\u{1fae0}", "a / b", "\u{202e}evil"] {
+        server.say(nick, &format!("from {nick}"));
+        let taken = harness.wait_for_text(&format!("from {nick}")).await;
+        assert_eq!(taken.incoming.author.id, nick);
+        assert!(!taken.incoming.author.name.contains('\u{202e}'));
+    }
+}
+
+fn configured(
+    server: &Server,
+    secret: &str,
+    users: &str,
+    gateway: &GatewayInfo,
+) -> Box<dyn Bridge> {
+    let address = server.address.to_string();
+    let values = [
+        ("component", COMPONENT),
+        ("server", &address),
+        ("secret", secret),
+        ("users", users),
+    ];
+    let values = values
+        .into_iter()
+        .map(|(key, value)| (key.to_owned(), value.into()))
+        .collect();
+    let network = "jabber".parse().expect("a network name");
+    Xmpp.configure(gateway, &network, ConfigTable::new("far.toml", "", values))
+        .unwrap_or_else(|problems| panic!("{problems:?}"))
 }
 
 mod ghosts {

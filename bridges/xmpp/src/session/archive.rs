@@ -11,9 +11,9 @@ use crate::wire::{Build, Element, child, element, ns};
 
 /// Ids remembered per room.
 const MAX_RECENT: usize = 4_096;
-/// Archived messages asked for at a time; Prosody gives 50 at most.
-const PAGE: u32 = 50;
-/// Pages of one search. 200 pages of 50 are what a busy room says in a day.
+/// Archived messages asked for at a time; a server gives as many as it likes (Prosody 0.12: 50).
+const PAGE: u32 = 250;
+/// Pages of one search. 200 pages of 50 are more than a busy room says in a day.
 const MAX_PAGES: u32 = 200;
 /// How far the room's clock may be behind ours.
 const SLACK_MS: i64 = 5 * 60 * 1000;
