@@ -215,8 +215,12 @@ impl Gateway {
         }
         self.stop_networks.cancel();
         while self.networks.join_next().await.is_some() {}
-        // The bridges are gone, so every lane has everything back.
-        while self.lanes.join_next().await.is_some() {}
+        // The bridges are gone, so every lane has everything back; what a bridge left running is no reason to stay.
+        let settled = async { while self.lanes.join_next().await.is_some() {} };
+        if tokio::time::timeout(FAREWELL, settled).await.is_err() {
+            tracing::warn!("a lane did not end; what it had in hand is in doubt at the next start");
+            self.lanes.shutdown().await;
+        }
         self.stop_http.cancel();
         while self.http.join_next().await.is_some() {}
         self.journal.close().await;

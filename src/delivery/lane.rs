@@ -178,9 +178,11 @@ impl Lane {
             }
             Receipt::Dropped => self.died(seq, now),
             Receipt::Finish { outcome, parts } => {
+                // A delivery of one part needs no record of it where the network has no name for it.
+                let named = parts.into_iter().filter(|(_, ids)| !ids.is_empty());
                 self.pending
                     .parts
-                    .extend(parts.into_iter().map(|(part, ids)| (seq, part, ids)));
+                    .extend(named.map(|(part, ids)| (seq, part, ids)));
                 self.outcome(seq, outcome, now)
             }
         }
