@@ -250,6 +250,10 @@ impl World {
             speaker.say(&greeting).await?;
             let all = others().map(|other| other.hears(&greeting, Duration::from_secs(1)));
             if try_join_all(all).await.is_ok() {
+                // Earlier greetings that are still on their way arrive before this one.
+                let last = format!("{greeting} and good day");
+                speaker.say(&last).await?;
+                try_join_all(others().map(|other| other.hears(&last, PATIENCE))).await?;
                 return Ok(());
             }
         }
