@@ -128,6 +128,12 @@ fn admit(
             fetched,
         };
         match judge(event, store, &context)? {
+            Judgement::Accept(how) if how.hidden => {
+                // Its numbers were used by other events: it has lost its copy of the room, or somebody has its keys.
+                let reason =
+                    "chain: this server was in the room before, and does not know its own events";
+                return Err(Refusal::new(StatusCode::CONFLICT, "rejected", reason));
+            }
             Judgement::Accept(how) => {
                 let arrival = store.put(event, how)?;
                 for other in &others {

@@ -1,5 +1,8 @@
 //! A server played by hand: it may sign and send whatever it likes.
 
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
 use bytes::Bytes;
 use http::{Method, Request, Response};
 use serde::de::DeserializeOwned;
@@ -16,12 +19,17 @@ use crate::wire::api::{
 use crate::wire::event::{Draft, Event};
 use crate::wire::requests::{self, Covered, Headers};
 use comity_bridge::Clock;
+use comity_bridge::test_util::{Harness, HttpCaller};
+
+pub(super) type Routes = Arc<Mutex<HashMap<String, Vec<u8>>>>;
 
 /// A stranger, who answers with a key document when asked for one.
 pub(super) struct Stranger {
     pub(super) author: Author,
     pub(super) identity: Identity,
     wire: Wire,
+    /// Answers by path, beside the key document.
+    pub(super) routes: Routes,
     /// Its last event, its join among them, and its number.
     pub(super) place: Option<Place>,
     pub(super) membership: Option<EventId>,
@@ -35,12 +43,15 @@ impl Stranger {
             server: server(name),
             key: identity.key.clone(),
         };
-        let (caller, listener) = answer_with_keys(author.server.clone(), identity.clone());
+        let routes = Routes::default();
+        let (caller, listener) =
+            listen(author.server.clone(), identity.clone(), Arc::clone(&routes));
         wire.connect(&author.server, caller);
         Self {
             author,
             identity,
             wire: wire.clone(),
+            routes,
             place: None,
             membership: None,
             _listener: listener,
@@ -234,27 +245,24 @@ pub(super) fn now_ms() -> u64 {
     u64::try_from(Clock::System.now().0).expect("after 1970")
 }
 
-/// An HTTP server that has nothing but a key document.
-fn answer_with_keys(
+/// An HTTP server that has a key document, and whatever else the test says.
+fn listen(
     name: ServerName,
     identity: Identity,
-) -> (
-    comity_bridge::test_util::HttpCaller,
-    tokio::task::JoinHandle<()>,
-) {
-    let (harness, mut link) = comity_bridge::test_util::Harness::link("stranger");
+    routes: Routes,
+) -> (HttpCaller, tokio::task::JoinHandle<()>) {
+    let (harness, mut link) = Harness::link("stranger");
     let caller = harness.http_caller();
     let listener = tokio::spawn(async move {
         let _harness = harness;
         while let Some(exchange) = link.http.recv().await {
-            let is_keys = exchange.request.uri().path() == api::KEYS_PATH;
-            let body = if is_keys {
-                identity.document(&name, now_ms()).to_bytes()
-            } else {
-                Vec::new()
+            let path = exchange.request.uri().path();
+            let body = match path {
+                api::KEYS_PATH => Some(identity.document(&name, now_ms()).to_bytes()),
+                _ => routes.lock().expect("no panic").get(path).cloned(),
             };
-            let mut answer = Response::new(Bytes::from(body));
-            if !is_keys {
+            let mut answer = Response::new(Bytes::from(body.clone().unwrap_or_default()));
+            if body.is_none() {
                 *answer.status_mut() = http::StatusCode::NOT_FOUND;
             }
             drop(exchange.reply.send(answer));

@@ -9,3 +9,6 @@ pub mod json;
 pub mod keys;
 pub mod requests;
 pub mod sign;
+
+#[cfg(test)]
+mod fuzz;

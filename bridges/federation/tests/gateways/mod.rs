@@ -6,7 +6,10 @@ use std::time::Duration;
 
 use comity_bridge::event::MessageKind;
 use comity_bridge::test_util::Harness;
-use comity_bridge::{Access, Channel, GatewayInfo, JoinOptions, Outcome, RoomAddress};
+use comity_bridge::{
+    Access, BridgeKind as _, Channel, ConfigTable, GatewayInfo, JoinOptions, Outcome, RoomAddress,
+};
+use comity_federation::Federation;
 
 use crate::wire::World;
 use crate::wire::https::{Handler, Https};
@@ -128,4 +131,38 @@ async fn a_domain_that_does_not_take_part_is_not_asked_elsewhere() {
     world.dns.a("a.example", Ipv4Addr::LOCALHOST);
     join(&b, false).await;
     is_told(&b, "says that it does not take part").await;
+}
+
+/// The TXT record that `comity keys` prints for a gateway.
+fn record(gateway: &Gateway, name: &str) -> String {
+    let info = GatewayInfo {
+        domain: name.to_owned(),
+        ..gateway.harness.gateway().clone()
+    };
+    let network = "peers".parse().expect("a name");
+    let table = ConfigTable::new("peers.toml", "", serde_json::Map::new());
+    let printed = (Federation.verbs()[0].run)(&info, &network, table).expect("keys");
+    let quoted = printed.split('"').nth(1).expect("a TXT record");
+    quoted.to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn f7_a_txt_record_is_believed_over_a_key_document() {
+    let world = World::new().await;
+    let a = start(&world, "a.example", "a.example", true).await;
+    let b = start(&world, "b.example", "b.example", true).await;
+    world
+        .dns
+        .txt("_chat-key.a.example", &record(&a, "a.example"));
+    join(&a, true).await;
+    let channel = join(&b, false).await;
+    b.harness.wait_for_joined(&channel).await;
+
+    // The record of another gateway: whoever answers for c.example is not who DNS says.
+    let c = start(&world, "c.example", "c.example", true).await;
+    world
+        .dns
+        .txt("_chat-key.c.example", &record(&a, "a.example"));
+    join(&c, false).await;
+    is_told(&c, "contradict each other").await;
 }

@@ -8,6 +8,7 @@ use tokio::net::UdpSocket;
 
 const A: u16 = 1;
 const SRV: u16 = 33;
+const TXT: u16 = 16;
 
 type Records = Arc<Mutex<HashMap<(String, u16), Vec<Vec<u8>>>>>;
 
@@ -50,6 +51,16 @@ impl Dns {
         }
         data.extend(encode(target));
         self.add(&format!("_chat._tcp.{domain}"), SRV, data);
+    }
+
+    pub(crate) fn txt(&self, name: &str, text: &str) {
+        // In pieces, as long texts have to be.
+        let mut data = Vec::new();
+        for piece in text.as_bytes().chunks(50) {
+            data.push(u8::try_from(piece.len()).expect("at most 50"));
+            data.extend(piece);
+        }
+        self.add(name, TXT, data);
     }
 
     fn add(&self, name: &str, kind: u16, data: Vec<u8>) {
