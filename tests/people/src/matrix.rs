@@ -71,9 +71,10 @@ impl Matrix {
             transcript: transcript.clone(),
             members: members.clone(),
         };
-        // The first sync is the barrier: what is said from now on is in the transcript.
+        // The first sync is the barrier: what is said from now on is in the transcript, and what
+        // it brings itself was said before, perhaps in an earlier run. Only who is there counts.
         let (since, body) = ears.once(None).await.context("first sync")?;
-        ears.take(&body);
+        ears.take(&body, |event| event["type"] == "m.room.member");
         let sync = tokio::spawn(follow(ears, since));
         Ok(Self {
             network: account.network.clone(),
@@ -291,7 +292,7 @@ async fn follow(ears: Ears, mut since: String) {
     loop {
         match ears.once(Some(&since)).await {
             Ok((next, body)) => {
-                ears.take(&body);
+                ears.take(&body, |_| true);
                 if body["rooms"]["join"][&ears.room_id]["timeline"]["limited"] == true {
                     let why = "the homeserver left lines out of a sync: too many at once";
                     ears.transcript.end(why);
@@ -338,10 +339,11 @@ impl Ears {
         Ok((next, body))
     }
 
-    fn take(&self, body: &Value) {
+    fn take(&self, body: &Value, wanted: impl Fn(&Value) -> bool) {
         let room = &body["rooms"]["join"][&self.room_id];
         for part in ["state", "timeline"] {
-            for event in room[part]["events"].as_array().into_iter().flatten() {
+            let events = room[part]["events"].as_array().into_iter().flatten();
+            for event in events.filter(|event| wanted(event)) {
                 self.event(event);
             }
         }
