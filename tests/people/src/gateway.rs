@@ -210,7 +210,7 @@ impl Gateway {
 
     /// A page of the admin listener; an answer other than 2xx is an error.
     pub async fn page(&self, name: &str) -> Result<String> {
-        let url = format!("http://{}/{name}", self.admin);
+        let url = format!("{}/{name}", self.admin_url());
         let request = self.http.get(url).timeout(Duration::from_secs(5));
         Ok(request.send().await?.error_for_status()?.text().await?)
     }
@@ -248,6 +248,11 @@ impl Gateway {
     /// The port of its public listener.
     pub fn public_port(&self) -> u16 {
         self.public_port
+    }
+
+    /// Where its health and metrics pages are.
+    pub fn admin_url(&self) -> String {
+        format!("http://{}", self.admin)
     }
 
     /// Its main configuration file.

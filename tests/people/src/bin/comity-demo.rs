@@ -70,7 +70,11 @@ async fn demo(once: bool) -> Result<()> {
         }
     }
     if !once {
-        say("the servers still run; stop them with: tests/lab/lab down");
+        let lab = std::env::var("COMITY_LAB_IP").map(|ip| format!("COMITY_LAB_IP={ip} "));
+        let lab = lab.unwrap_or_default();
+        say(&format!(
+            "the servers still run; stop them with: {lab}tests/lab/lab down"
+        ));
     }
     shown
 }
@@ -137,6 +141,9 @@ fn how_to_join(world: &World) -> String {
          \n          room {ROOM}@{}\
          \n  Matrix  homeserver {}, user {matrix_user}, password {}:\
          \n          room #{ROOM}:{}\n\
+         \n  The gateways' configurations, and their health and metrics pages:\
+         \n          {}  {}/metrics\
+         \n          {}  {}/metrics\n\
          \nWhat is said appears here as the four see it. Ctrl-C ends the gateways.\n\n",
         lab.value("NGIRCD_PORT"),
         lab.value("INSPIRCD_PORT"),
@@ -147,6 +154,10 @@ fn how_to_join(world: &World) -> String {
         lab.value("MATRIX_URL"),
         lab.value("MATRIX_PASSWORD"),
         lab.value("MATRIX_SERVER_NAME"),
+        world.first.config().display(),
+        world.first.admin_url(),
+        world.second.config().display(),
+        world.second.admin_url(),
         xmpp_user = "erin",
         matrix_user = "erin",
     )
