@@ -5,7 +5,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 use futures_util::future::try_join_all;
 
 use crate::{
@@ -125,7 +125,7 @@ impl World {
     pub async fn start(lab: Lab, plan: WorldPlan) -> Result<Self> {
         let mut world = Self::prepare(lab, plan).await?;
         tokio::try_join!(world.first.start(), world.second.start())?;
-        world.connected().await?;
+        world.connected().await.with_context(|| world.logs())?;
         Ok(world)
     }
 
@@ -267,13 +267,21 @@ impl World {
             .map(|other| other.network())
             .collect();
         bail!(
-            "what is said on {} does not arrive on {}\n--- {} ---\n{}\n--- {} ---\n{}",
+            "what is said on {} does not arrive on {}",
             speaker.network(),
-            deaf.join(", "),
-            self.first.domain(),
-            self.first.log(),
-            self.second.domain(),
-            self.second.log()
+            deaf.join(", ")
+        )
+    }
+
+    /// What both gateways have logged, for an error message.
+    fn logs(&self) -> String {
+        let [first, second] = [&self.first, &self.second];
+        format!(
+            "--- {} ---\n{}--- {} ---\n{}",
+            first.domain(),
+            first.log(),
+            second.domain(),
+            second.log()
         )
     }
 
