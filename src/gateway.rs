@@ -128,6 +128,9 @@ impl Gateway {
             clock: Clock::System,
         });
         let directory = Directory::new(rooms);
+        // Every lane has its place in the journal before any network may report: a lane that is made after an event begins
+        // behind it.
+        let mut tasks = Vec::new();
         for (network, prepared) in config.networks.iter().zip(prepared) {
             let (requests, slot) = NetworkTask::slot();
             for room in &config.rooms {
@@ -153,7 +156,10 @@ impl Gateway {
                 requests,
                 stop: gateway.stop_networks.clone(),
             };
-            gateway.networks.spawn(task.run(prepared.bridge));
+            tasks.push((task, prepared.bridge));
+        }
+        for (task, bridge) in tasks {
+            gateway.networks.spawn(task.run(bridge));
         }
         gateway.ready.set(true);
         Ok(gateway)

@@ -103,6 +103,19 @@ async fn a_line_is_shown_once_everywhere_else_and_acknowledged() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_waited_for_the_first_start_is_shown_by_every_network() {
+    let world = World::new();
+    world.network("one").say(ROOM, "alice", "early");
+    let gateway = world.gateway().await;
+    world.network("one").say(ROOM, "alice", "late");
+    for name in ["two", "three"] {
+        let shown = world.network(name).wait_shown(ROOM, 2).await;
+        assert_eq!(lines(&shown), ["early", "late"], "{name}");
+    }
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_burst_keeps_its_order() {
     let world = World::new();
     let gateway = world.gateway().await;
