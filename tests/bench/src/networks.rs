@@ -225,7 +225,8 @@ impl Bridge for TargetBridge {
                         .latencies
                         .lock()
                         .unwrap_or_else(PoisonError::into_inner)
-                        .record(late).expect("the histogram grows");
+                        .record(late)
+                        .expect("the histogram grows");
                     delivery
                         .receipts
                         .part(0, vec![NativeId(format!("${}", delivery.event.id))]);
