@@ -120,13 +120,12 @@ impl Gateway {
         gateway
             .http
             .spawn(listeners.serve(gateway.stop_http.clone()));
-        let gate = Arc::new(Gate {
-            router: Router::new(&config.gateway.domain, &rooms),
-            journal: journal.clone(),
-            board: Arc::clone(&gateway.board),
-            metrics: gateway.metrics.clone(),
-            clock: Clock::System,
-        });
+        let gate = Arc::new(Gate::new(
+            Router::new(&config.gateway.domain, &rooms),
+            journal.clone(),
+            Arc::clone(&gateway.board),
+            gateway.metrics.clone(),
+        ));
         let directory = Directory::new(rooms);
         // Every lane has its place in the journal before any network may report: a lane that is made after an event begins
         // behind it.

@@ -8,8 +8,10 @@ use comity_bridge::{
     Answer, Batch, Capabilities, Channel, ChannelState, Clock, NetworkName, NetworkStatus,
     Remembered, Skip, Verdict,
 };
+use tokio::time::Instant;
 
 use super::Router;
+use super::grumbles::{Grumble, Grumbles};
 use crate::board::Board;
 use crate::journal::{Append, Journal};
 use crate::metrics::Metrics;
@@ -26,6 +28,37 @@ pub struct Gate {
     pub metrics: Metrics,
     /// Says what `received` is.
     pub clock: Clock,
+    grumbles: Grumbles,
+}
+
+impl Gate {
+    /// The gate to a journal.
+    pub fn new(router: Router, journal: Journal, board: Arc<Board>, metrics: Metrics) -> Self {
+        Gate {
+            router,
+            journal,
+            board,
+            metrics,
+            clock: Clock::System,
+            grumbles: Grumbles::default(),
+        }
+    }
+
+    /// Counts what cannot be taken, and logs it while it is little.
+    fn grumble(&self, network: &NetworkName, reason: &'static str, detail: &str) {
+        self.metrics.refused(network, reason);
+        match self.grumbles.hear(network, reason, Instant::now()) {
+            Grumble::Line { left_out: 0 } => tracing::info!(%network, reason, detail, "skipped"),
+            Grumble::Line { left_out } => {
+                tracing::info!(%network, reason, left_out, "more were skipped than were logged");
+                tracing::info!(%network, reason, detail, "skipped");
+            }
+            Grumble::LastLine => {
+                tracing::info!(%network, reason, detail, "skipped; more for this reason are counted, not logged, for a minute");
+            }
+            Grumble::Silence => tracing::debug!(%network, reason, detail, "skipped"),
+        }
+    }
 }
 
 #[async_trait]
@@ -55,8 +88,7 @@ impl Intake for Gate {
                 Verdict::Duplicate(_) => self.metrics.duplicate(network),
                 Verdict::Receipt => {}
                 Verdict::Refused(refusal) => {
-                    tracing::info!(%network, reason = refusal.as_str(), "refused an incoming item");
-                    self.metrics.refused(network, refusal.as_str());
+                    self.grumble(network, refusal.as_str(), "refused by the router");
                 }
             }
         }
@@ -64,8 +96,7 @@ impl Intake for Gate {
     }
 
     fn skip(&self, network: &NetworkName, skip: Skip) {
-        tracing::info!(%network, reason = skip.reason, detail = skip.detail, "skipped");
-        self.metrics.refused(network, skip.reason);
+        self.grumble(network, skip.reason, &skip.detail);
     }
 
     fn network(&self, network: &NetworkName, status: NetworkStatus) {

@@ -3,6 +3,7 @@
 //! All of it is a function of the report and the configuration; what needs the log (`seq`, the meaning of native
 //! references, whether it is there already) happens at the commit, in the journal.
 
+mod grumbles;
 mod identity;
 mod intake;
 mod loop_guard;
