@@ -365,18 +365,23 @@ impl Families {
             online: self.online.get_or_create_owned(&label),
             lane_depth: self.lane_depth.get_or_create_owned(&label),
             lane_age: self.lane_age.get_or_create_owned(&label),
-            refused: Reasons::of(&self.refused),
-            retries: Reasons::of(&self.retries),
-            dead_letters: Reasons::of(&self.dead_letters),
+            refused: Reasons::of(&self.refused, network, "malformed"),
+            retries: Reasons::of(&self.retries, network, "connection_lost"),
+            dead_letters: Reasons::of(&self.dead_letters, network, "forbidden"),
         }))
     }
 }
 
 impl Reasons {
-    fn of(family: &PerReason) -> Self {
+    /// One reason is there from the start, so that the metric is there before anything has gone wrong.
+    fn of(family: &PerReason, network: &NetworkName, first: &'static str) -> Self {
+        let counter = family.get_or_create_owned(&ReasonLabel {
+            network: network.to_string(),
+            reason: first,
+        });
         Reasons {
             family: family.clone(),
-            known: Mutex::default(),
+            known: Mutex::new(vec![(first, counter)]),
         }
     }
 
@@ -416,6 +421,8 @@ mod tests {
             "comity_network_online{network=\"home\"} 0",
             "comity_reconnects_total{network=\"home\"} 0",
             "comity_journal_commit_seconds_count 0",
+            "comity_refused_total{network=\"libera\",reason=\"malformed\"} 0",
+            "comity_retries_total{network=\"home\",reason=\"connection_lost\"} 0",
         ] {
             assert!(text.lines().any(|have| have == line), "{line}\n{text}");
         }
