@@ -64,7 +64,8 @@ impl Health {
             registration: settings.registration.clone(),
             phase: Phase::Down,
             due: Some(now),
-            backoff: Backoff::new(Duration::from_millis(500), Duration::from_secs(15)),
+            // A homeserver on this machine or near it: asking is cheap, and messages wait for the answer.
+            backoff: Backoff::new(Duration::from_millis(500), Duration::from_secs(4)),
             ping_due: None,
             ping_backoff: Backoff::new(Duration::from_secs(1), Duration::from_secs(300)),
             ping_again: false,
