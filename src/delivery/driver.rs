@@ -97,7 +97,7 @@ impl LaneTask {
             writing: None,
         };
         if let Err(error) = driver.run(receipts).await {
-            tracing::error!(%channel, %error, "the lane stops: its journal cannot be used");
+            tracing::error!(%channel, error = &error as &dyn std::error::Error, "the lane stops: its journal cannot be used");
         }
     }
 }

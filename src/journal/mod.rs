@@ -32,13 +32,13 @@ use crate::metrics::Metrics;
 #[derive(Debug, Error)]
 pub enum JournalError {
     /// SQLite could not do it: the disk is full, the file is damaged, a permission is missing.
-    #[error("the journal cannot be used: {0}")]
+    #[error("the journal cannot be used")]
     Store(#[from] rusqlite::Error),
     /// Another process has it.
     #[error("{0} is in use by another process")]
     InUse(PathBuf),
     /// The directory or its lock cannot be made.
-    #[error("{path} cannot be used: {source}")]
+    #[error("{path} cannot be used")]
     Directory {
         /// What cannot be used.
         path: PathBuf,

@@ -129,7 +129,7 @@ impl Intake for Gate {
         match self.journal.remembered(network).await {
             Ok(remembered) => remembered,
             Err(error) => {
-                tracing::error!(%network, %error, "what was kept for the network cannot be read");
+                tracing::error!(%network, error = &error as &dyn std::error::Error, "what was kept for the network cannot be read");
                 Remembered::default()
             }
         }
