@@ -184,46 +184,47 @@ impl ConfigTable {
     /// A secret: `key`, or the contents of the file that `key_file` names, without white space at its end.
     pub fn secret(&mut self, key: &str) -> Option<Secret> {
         let file_key = format!("{key}_file");
-        let inline = match self.ask(key) {
+        let inline = self.ask(key).and_then(|value| match value {
+            Value::String(text) if !text.is_empty() => Some(Secret::new(text)),
             // What stands there may well be the secret: it is never repeated.
-            Some(value) if value.as_str().is_none_or(str::is_empty) => {
+            _ => {
                 self.problem(key, "is not a text", "write the secret in quotes");
-                return None;
+                None
             }
-            Some(value) => value.as_str().map(str::to_owned),
-            None => None,
-        };
-        let file = self.path(&file_key);
-        match (inline, file) {
-            (Some(_), Some(_)) => {
+        });
+        let from_file = self
+            .path(&file_key)
+            .and_then(|path| self.secret_file(&file_key, &path));
+        if self.has(key) && self.has(&file_key) {
+            self.problem(
+                key,
+                format!("is given twice, here and as {file_key}"),
+                "give one of them",
+            );
+            return None;
+        }
+        inline.or(from_file)
+    }
+
+    fn secret_file(&mut self, file_key: &str, path: &Path) -> Option<Secret> {
+        match std::fs::read_to_string(path) {
+            Ok(text) if text.trim_end().is_empty() => {
                 self.problem(
-                    key,
-                    format!("is given twice, here and as {file_key}"),
-                    "give one of them",
+                    file_key,
+                    format!("{} is empty", path.display()),
+                    "put the secret into it",
                 );
                 None
             }
-            (Some(text), None) => Some(Secret::new(text)),
-            (None, Some(path)) => match std::fs::read_to_string(&path) {
-                Ok(text) if text.trim_end().is_empty() => {
-                    self.problem(
-                        &file_key,
-                        format!("{} is empty", path.display()),
-                        "put the secret into it",
-                    );
-                    None
-                }
-                Ok(text) => Some(Secret::new(text.trim_end())),
-                Err(error) => {
-                    self.problem(
-                        &file_key,
-                        format!("{} cannot be read ({error})", path.display()),
-                        "name a readable file",
-                    );
-                    None
-                }
-            },
-            (None, None) => None,
+            Ok(text) => Some(Secret::new(text.trim_end())),
+            Err(error) => {
+                self.problem(
+                    file_key,
+                    format!("{} cannot be read ({error})", path.display()),
+                    "name a readable file",
+                );
+                None
+            }
         }
     }
 
@@ -393,6 +394,22 @@ mod tests {
             "{}",
             problems[0]
         );
+    }
+
+    #[test]
+    fn a_secret_that_is_given_twice_does_not_hide_that_its_file_is_missing() {
+        for inline in [json!("hunter2"), json!(2)] {
+            let mut table = table(json!({"password": inline, "password_file": "no/such/file"}));
+            assert_eq!(table.secret("password"), None);
+            let problems = table.finish().expect_err("problems");
+            let has = |key: &str, found: &str| {
+                problems
+                    .iter()
+                    .any(|problem| problem.key == key && problem.found.contains(found))
+            };
+            assert!(has("password", "is given twice"), "{problems:?}");
+            assert!(has("password_file", "cannot be read"), "{problems:?}");
+        }
     }
 
     #[test]
