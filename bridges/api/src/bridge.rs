@@ -21,6 +21,12 @@ pub trait BridgeKind: Send + Sync {
         false
     }
 
+    /// Checks the native name of a channel, without I/O. Returns its normal form, by which two spellings of one channel
+    /// are known to be one; or what to write instead.
+    fn channel(&self, native: &str) -> Result<String, String> {
+        Ok(native.to_owned())
+    }
+
     /// Checks one network's table. Does no I/O but reading the secret files that the table names. Reports every problem, not the first.
     fn configure(
         &self,

@@ -295,7 +295,10 @@ fn clip(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use comity_bridge::BridgeKind;
+
     use super::*;
+    use crate::Federation;
 
     #[test]
     fn f23_a_server_name_has_one_spelling() {
@@ -385,6 +388,12 @@ mod tests {
             "#a/b@x.example",
         ] {
             assert!(Alias::parse(bad).is_err(), "{bad}");
+            let instead = Federation.channel(bad).expect_err(bad);
+            assert!(instead.contains("#name@domain"), "{instead}");
         }
+        assert_eq!(
+            Federation.channel("#go@gw2.example"),
+            Ok("#go@gw2.example".to_owned())
+        );
     }
 }

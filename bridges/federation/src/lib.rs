@@ -45,6 +45,7 @@ use comity_bridge::{
 
 use crate::bridge::FederationBridge;
 use crate::config::Config;
+use crate::ident::Alias;
 use crate::identity::Identity;
 
 /// The protocol `federation`.
@@ -57,6 +58,16 @@ impl BridgeKind for Federation {
 
     fn hosts_rooms(&self) -> bool {
         true
+    }
+
+    fn channel(&self, native: &str) -> Result<String, String> {
+        match Alias::parse(native) {
+            Ok(alias) => Ok(alias.as_str().to_owned()),
+            Err(_) => Err(
+                "write #name@domain, with a name of 1 to 64 characters of a-z, A-Z, 0-9, \".\", \"_\" and \"-\""
+                    .to_owned(),
+            ),
+        }
     }
 
     fn configure(

@@ -22,7 +22,7 @@ use crate::{
     config::{Config, Tls},
     connection::End,
     deliveries::Deliveries,
-    ident::ChannelName,
+    ident::{Casemapping, ChannelName},
     intake::Intake,
 };
 
@@ -44,6 +44,17 @@ pub struct Irc;
 impl BridgeKind for Irc {
     fn protocol(&self) -> &'static str {
         "irc"
+    }
+
+    fn channel(&self, native: &str) -> Result<String, String> {
+        match ChannelName::parse(native) {
+            // What the server's own mapping is it says only later. This one is the widest of those that fold ASCII alone.
+            Ok(name) => Ok(Casemapping::default().fold(name.as_str())),
+            Err(_) => Err(format!(
+                "write \"network/#name\": #, &, + or !, then no space, comma or control character, at most {} bytes in all",
+                ChannelName::MAX_BYTES
+            )),
+        }
     }
 
     fn configure(

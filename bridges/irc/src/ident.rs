@@ -58,7 +58,7 @@ pub(crate) struct NotAChannelName(pub(crate) String);
 
 impl ChannelName {
     /// The longest name that we accept (RFC 2812 allows 50; live servers up to 64 or more).
-    const MAX_BYTES: usize = 200;
+    pub(crate) const MAX_BYTES: usize = 200;
 
     pub(crate) fn parse(name: &str) -> Result<Self, NotAChannelName> {
         // A comma would make JOIN and PRIVMSG act on two channels, ^G is a separator in RFC 2812.
@@ -89,7 +89,21 @@ impl std::fmt::Display for ChannelName {
 
 #[cfg(test)]
 mod tests {
+    use comity_bridge::BridgeKind;
+
     use super::*;
+    use crate::Irc;
+
+    #[test]
+    fn i6_the_configuration_knows_two_spellings_of_a_channel() {
+        assert_eq!(Irc.channel("#Rust[~]"), Ok("#rust{^}".to_owned()));
+        assert_eq!(Irc.channel("#rust{^}"), Ok("#rust{^}".to_owned()));
+        let long = format!("#{}", "x".repeat(ChannelName::MAX_BYTES));
+        for bad in ["rust", "#", "#a b", "#a,#b", "#a\u{7}", long.as_str()] {
+            let instead = Irc.channel(bad).expect_err(bad);
+            assert!(instead.contains("network/#name"), "{instead}");
+        }
+    }
 
     #[test]
     fn i6_casemapping_twins_are_one_channel() {

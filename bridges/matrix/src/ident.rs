@@ -196,6 +196,8 @@ impl RoomName {
         }
         match native.chars().next()? {
             '#' => OwnedRoomAliasId::try_from(native).ok().map(Self::Alias),
+            // The grammar lets an id be nearly anything; no server makes one with white space.
+            '!' if native.contains(char::is_whitespace) => None,
             '!' => OwnedRoomId::try_from(native).ok().map(Self::Id),
             _ => None,
         }
@@ -227,10 +229,11 @@ pub(crate) fn parse_mark(text: &str) -> Option<(DeliveryKey, usize)> {
 mod tests {
     use std::collections::HashSet;
 
-    use comity_bridge::EventId;
+    use comity_bridge::{BridgeKind, EventId};
     use ruma::{owned_server_name, user_id};
 
     use super::*;
+    use crate::KIND;
 
     fn names() -> Names {
         Names::new(
@@ -404,8 +407,19 @@ mod tests {
         ));
         let v12 = "!31hneApxJ_1o-63DmFrpeqnkFfWppnzWso1JvH3ogLM";
         assert!(matches!(RoomName::parse(v12), Some(RoomName::Id(_))));
-        for bad in ["", "rust", "#rust", "@a:hs.test", "#", "!"] {
+        for bad in ["", "rust", "#rust", "@a:hs.test", "#", "!", "!a b"] {
             assert_eq!(RoomName::parse(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_configuration_is_told_what_a_channel_is() {
+        for good in ["#Rust:hs.test", "!abc:hs.test", "!x"] {
+            assert_eq!(KIND.channel(good), Ok(good.to_owned()));
+        }
+        for bad in ["rust:hs.test", "#rust", "@a:hs.test", "!", "! "] {
+            let instead = KIND.channel(bad).expect_err(bad);
+            assert!(instead.contains("network/#alias:server"), "{instead}");
         }
     }
 }

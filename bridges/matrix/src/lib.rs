@@ -27,6 +27,7 @@ use comity_bridge::{
 
 use crate::bridge::MatrixBridge;
 use crate::config::{Config, Tokens};
+use crate::ident::RoomName;
 
 /// Networks with `protocol = "matrix"`.
 #[derive(Clone, Copy, Debug, Default)]
@@ -44,6 +45,15 @@ static VERBS: [Verb; 1] = [Verb {
 impl BridgeKind for Matrix {
     fn protocol(&self) -> &'static str {
         "matrix"
+    }
+
+    fn channel(&self, native: &str) -> Result<String, String> {
+        match RoomName::parse(native) {
+            Some(_) => Ok(native.to_owned()),
+            None => Err(
+                "write \"network/#alias:server\", or the room's id, \"network/!...\"".to_owned(),
+            ),
+        }
     }
 
     fn configure(

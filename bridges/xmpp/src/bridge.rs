@@ -42,6 +42,15 @@ impl BridgeKind for Xmpp {
         "xmpp"
     }
 
+    fn channel(&self, native: &str) -> Result<String, String> {
+        match Bare::room(native) {
+            Some(room) => Ok(room.as_str().to_owned()),
+            None => {
+                Err("write \"network/room@service\", the room's address without a nick".to_owned())
+            }
+        }
+    }
+
     fn configure(
         &self,
         _gateway: &GatewayInfo,

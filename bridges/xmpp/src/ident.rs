@@ -23,10 +23,18 @@ const MAX_STACK: usize = 8;
 pub(crate) struct Bare(String);
 
 impl Bare {
-    /// Reads `node@domain`; a room's address has both.
+    /// Reads `node@domain` as the operator wrote it; a room's address has both.
+    ///
+    /// Stricter than [`Jid::parse`], which must take what a server says: what RFC 7622 §3.3.1 forbids in a node, and a
+    /// domain with an empty label, can be no room's.
     pub(crate) fn room(text: &str) -> Option<Self> {
         let jid = Jid::parse(text)?;
-        (jid.resource.is_none() && jid.bare.0.contains('@')).then_some(jid.bare)
+        let (node, domain) = jid.bare.0.split_once('@')?;
+        let fits = jid.resource.is_none()
+            && !text.contains(|c: char| c.is_whitespace() || c.is_control())
+            && !node.contains(['"', '&', '\'', ':', '<', '>'])
+            && domain.split('.').all(|label| !label.is_empty());
+        fits.then_some(jid.bare)
     }
 
     pub(crate) fn as_str(&self) -> &str {
@@ -219,7 +227,10 @@ impl PartIds {
 
 #[cfg(test)]
 mod tests {
+    use comity_bridge::BridgeKind;
+
     use super::*;
+    use crate::Xmpp;
 
     #[test]
     fn a_jid_is_split_and_folded_but_the_nick_is_kept() {
@@ -245,8 +256,29 @@ mod tests {
         ] {
             assert_eq!(Jid::parse(bad), None, "{bad:?}");
         }
-        assert_eq!(Bare::room("muc.example"), None);
-        assert_eq!(Bare::room("rust@muc.example/nick"), None);
+    }
+
+    #[test]
+    fn a_room_is_a_bare_address_and_known_by_its_lower_case() {
+        assert_eq!(
+            Xmpp.channel("Rust@MUC.example"),
+            Ok("rust@muc.example".to_owned())
+        );
+        for bad in [
+            "muc.example",
+            "@muc.example",
+            "rust@",
+            "rust@muc.example/nick",
+            "rust room@muc.example",
+            "rust&go@muc.example",
+            "rust@muc..example",
+            "rust@muc example",
+            "#rust:hs.example",
+        ] {
+            let instead = Xmpp.channel(bad).expect_err(bad);
+            assert!(instead.contains("network/room@service"), "{instead}");
+        }
+        assert!(Bare::room("r\u{e4}tsel@muc.example").is_some());
     }
 
     #[test]
