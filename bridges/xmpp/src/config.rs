@@ -33,9 +33,13 @@ pub(crate) enum Users {
 
 impl Config {
     pub(crate) fn read(mut table: ConfigTable) -> Result<Self, Vec<ConfigProblem>> {
-        let account = ["jid", "password", "password_file"].map(|key| (key, table.string(key)));
-        let is_account = account.iter().any(|(_, value)| value.is_some());
-        for (key, _) in account.iter().filter(|(_, value)| value.is_some()) {
+        let mut is_account = false;
+        for key in ["jid", "password", "password_file"] {
+            drop(table.string(key));
+            if !table.has(key) {
+                continue;
+            }
+            is_account = true;
             let instead =
                 "give component, server and secret; a component (XEP-0114) is what is built";
             table.problem(
@@ -59,14 +63,16 @@ impl Config {
         let ghosts_max = table
             .integer("ghosts_max", 1..=10_000)
             .unwrap_or(GHOSTS_MAX);
-        if is_account {
-            // Whoever wants an account need not hear that the component's keys are missing.
-            for key in ["component", "server", "secret", "secret_file"] {
-                drop(table.string(key));
+        // Whoever wants an account need not hear that the component's keys are missing, but what is wrong with those that
+        // are there.
+        let text = |table: &mut ConfigTable, key| {
+            if is_account {
+                table.string(key).unwrap_or_default()
+            } else {
+                table.required_string(key)
             }
-            return Err(table.finish().err().unwrap_or_default());
-        }
-        let component = table.required_string("component").to_lowercase();
+        };
+        let component = text(&mut table, "component").to_lowercase();
         if !component.is_empty() && !is_domain(&component) {
             table.problem(
                 "component",
@@ -74,7 +80,7 @@ impl Config {
                 "write the component's domain, e.g. \"bridge.xmpp.example\"",
             );
         }
-        let server = table.required_string("server");
+        let server = text(&mut table, "server");
         let address = host_and_port(&server);
         if !server.is_empty() && address.is_none() {
             table.problem(
@@ -83,7 +89,11 @@ impl Config {
                 "write host:port, e.g. \"127.0.0.1:5347\"",
             );
         }
-        let secret = table.required_secret("secret");
+        let secret = if is_account {
+            table.secret("secret")
+        } else {
+            table.required_secret("secret")
+        };
         table.finish()?;
         let (Some((host, port)), Some(secret)) = (address, secret) else {
             return Err(Vec::new());
@@ -168,6 +178,21 @@ mod tests {
                 .iter()
                 .all(|problem| problem.found.contains("not built yet"))
         );
+    }
+
+    #[test]
+    fn an_account_hides_no_problem_of_the_component() {
+        let problems = read(&[
+            ("jid", "bot@xmpp.example"),
+            ("component", "not a domain"),
+            ("secret_file", "no/such/file"),
+        ])
+        .expect_err("bad");
+        let keys: Vec<&str> = problems
+            .iter()
+            .map(|problem| problem.key.as_str())
+            .collect();
+        assert_eq!(keys, ["jid", "component", "secret_file"]);
     }
 
     #[test]
