@@ -4,7 +4,7 @@
 //! Two exceptions, both in the contract: the un-fenced lines of an IRC channel behind the killed
 //! gateway may be shown twice, and lines said on IRC or in a MUC while it is down need not come.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use comity_people::{
     Gate, Gateway, Lab, Person, World, WorldPlan,
@@ -55,6 +55,40 @@ async fn lines_for_a_peer_survive_kills_of_the_peer() {
 #[tokio::test]
 async fn irc_lines_survive_kills_of_the_peer_once_it_has_shown_them_anywhere() {
     survives(Victim::Second, INSPIRCD, Due::WhatSomeoneSaw).await;
+}
+
+#[tokio::test]
+async fn matrix_lines_said_around_a_restart_arrive_though_nothing_follows_them() {
+    let mut dice = dice();
+    let mut world = world().await;
+    let run = tag();
+    let mut script = Script::new(&run, &world.synapse);
+    let mut account = Account::new(&run);
+    for round in 0..2 * KILLS {
+        world.first.kill().await.unwrap();
+        let (down, starting) = (script.text(), script.text());
+        world.synapse.say(&down.line.text).await.unwrap();
+        world.first.spawn().unwrap();
+        let moment = Duration::from_millis(dice.random_range(0..1500));
+        tokio::time::sleep(moment).await;
+        let said = Instant::now();
+        world.synapse.say(&starting.line.text).await.unwrap();
+        for listener in [&world.ngircd as &dyn Person, &world.prosody] {
+            listener.hears(&starting.token, PATIENCE).await.unwrap();
+        }
+        println!(
+            "round {round}: said after {moment:?}, there after {:?}",
+            said.elapsed()
+        );
+        account.add([down, starting]);
+    }
+    let views = [&world.ngircd as &dyn Person, &world.prosody].map(View::of);
+    let faults = account.check(&views);
+    let grave: Vec<_> = faults
+        .iter()
+        .filter(|fault| !matches!(fault, Fault::Doubled { .. }))
+        .collect();
+    assert_eq!(grave, Vec::<&Fault>::new());
 }
 
 #[tokio::test]
