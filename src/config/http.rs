@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use comity_bridge::ConfigTable;
 
 use super::gateway::NOT_READABLE_URL;
+use crate::http::tls::{self, TlsError};
 
 pub(super) const DEFAULT_ADMIN: &str = "127.0.0.1:8420";
 
@@ -75,31 +76,46 @@ fn address(table: &mut ConfigTable, key: &str) -> Option<SocketAddr> {
 fn tls_files(table: &mut ConfigTable, has_public: bool) -> Option<TlsFiles> {
     let cert = table.path("tls_cert");
     let key = table.path("tls_key");
-    let files = match (cert, key) {
-        (Some(cert), Some(key)) => TlsFiles { cert, key },
-        (Some(_), None) => {
-            if !table.has("tls_key") {
-                table.problem("tls_key", "is missing", "tls_cert needs its key");
-            }
-            return None;
-        }
-        (None, Some(_)) => {
-            if !table.has("tls_cert") {
-                table.problem("tls_cert", "is missing", "tls_key needs its certificate");
-            }
-            return None;
-        }
-        (None, None) => return None,
+    // Each file is looked at, whatever is wrong with the other.
+    let faults: Vec<TlsError> = [
+        cert.as_deref().and_then(|path| tls::chain(path).err()),
+        key.as_deref().and_then(|path| tls::key(path).err()),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    for fault in &faults {
+        table.problem(fault.key(), fault.to_string(), fault.advice());
+    }
+    if cert.is_some() && !table.has("tls_key") {
+        table.problem("tls_key", "is missing", "tls_cert needs its key");
+    }
+    if key.is_some() && !table.has("tls_cert") {
+        table.problem("tls_cert", "is missing", "tls_key needs its certificate");
+    }
+    let given = match (&cert, &key) {
+        (Some(_), _) => Some("tls_cert"),
+        (None, Some(_)) => Some("tls_key"),
+        (None, None) => None,
     };
-    if !has_public && !table.has("public") {
+    if let Some(given) = given
+        && !has_public
+        && !table.has("public")
+    {
         table.problem(
-            "tls_cert",
+            given,
             "is given, but there is no public listener to use it",
             "give public an address, or remove tls_cert and tls_key",
         );
     }
-    if let Err(error) = crate::http::tls::server_config(&files) {
-        table.problem(error.key(), error.to_string(), "name a file in PEM");
+    let files = TlsFiles {
+        cert: cert?,
+        key: key?,
+    };
+    if faults.is_empty()
+        && let Err(error) = tls::server_config(&files)
+    {
+        table.problem(error.key(), error.to_string(), error.advice());
     }
     Some(files)
 }

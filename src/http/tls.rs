@@ -1,6 +1,6 @@
 //! TLS of the public listener.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::ServerConfig;
@@ -30,7 +30,15 @@ pub enum TlsError {
         /// What is wrong with it.
         fault: PemFault,
     },
-    /// The two do not go together, or are of a kind that we do not speak.
+    /// Each is fine, but they are not of one pair.
+    #[error("{key} is not the key of the certificate in {cert}")]
+    Mismatch {
+        /// The certificate's file.
+        cert: PathBuf,
+        /// The key's file.
+        key: PathBuf,
+    },
+    /// They are of a kind that we do not speak.
     #[error("the certificate and its key cannot be used: {0}")]
     Unusable(rustls::Error),
 }
@@ -51,34 +59,62 @@ impl TlsError {
     pub fn key(&self) -> &'static str {
         match self {
             TlsError::Cert { .. } | TlsError::Unusable(_) => "tls_cert",
-            TlsError::Key { .. } => "tls_key",
+            TlsError::Key { .. } | TlsError::Mismatch { .. } => "tls_key",
+        }
+    }
+
+    /// What the operator can do.
+    pub fn advice(&self) -> &'static str {
+        match self {
+            TlsError::Cert { .. } | TlsError::Key { .. } => "name a file in PEM",
+            TlsError::Mismatch { .. } => "give the key that belongs to the certificate",
+            TlsError::Unusable(_) => "give a certificate for an RSA, ECDSA or Ed25519 key",
         }
     }
 }
 
 /// Reads both files and checks that they go together.
 pub fn server_config(files: &TlsFiles) -> Result<Arc<ServerConfig>, TlsError> {
+    let (chain, key) = (chain(&files.cert)?, key(&files.key)?);
+    let unusable = |error| match error {
+        rustls::Error::InconsistentKeys(rustls::InconsistentKeys::KeyMismatch) => {
+            TlsError::Mismatch {
+                cert: files.cert.clone(),
+                key: files.key.clone(),
+            }
+        }
+        other => TlsError::Unusable(other),
+    };
+    let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()
+        .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, key))
+        .map_err(unusable)?;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
+}
+
+/// Reads the certificate and those that vouch for it.
+pub fn chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let cert_error = |error| TlsError::Cert {
-        path: files.cert.clone(),
+        path: path.to_owned(),
         fault: fault(error),
     };
-    let chain = CertificateDer::pem_file_iter(&files.cert)
+    let chain = CertificateDer::pem_file_iter(path)
         .map_err(cert_error)?
         .collect::<Result<Vec<_>, _>>()
         .map_err(cert_error)?;
     if chain.is_empty() {
         return Err(cert_error(pem::Error::NoItemsFound));
     }
-    let key = PrivateKeyDer::from_pem_file(&files.key).map_err(|error| TlsError::Key {
-        path: files.key.clone(),
+    Ok(chain)
+}
+
+/// Reads the private key.
+pub fn key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
+    PrivateKeyDer::from_pem_file(path).map_err(|error| TlsError::Key {
+        path: path.to_owned(),
         fault: fault(error),
-    })?;
-    let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-        .with_safe_default_protocol_versions()
-        .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, key))
-        .map_err(TlsError::Unusable)?;
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(Arc::new(config))
+    })
 }
 
 fn fault(error: pem::Error) -> PemFault {
