@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use comity_bridge::{Access, Channel, ConfigTable, GatewayInfo, RoomAddress};
+use comity_bridge::{Access, Channel, ConfigTable, GatewayInfo, NetworkName, RoomAddress};
 
 use super::networks::Networks;
 
@@ -50,9 +50,16 @@ pub(super) fn read(
 struct Reader<'a> {
     gateway: &'a GatewayInfo,
     networks: &'a Networks,
-    /// Names and channels that are taken, and by which room of the file.
+    /// Names that are taken, and by which room of the file.
     names: BTreeMap<String, usize>,
-    channels: BTreeMap<Channel, usize>,
+    /// Channels that are taken, by the normal form of their names, since servers take several spellings for one channel.
+    channels: BTreeMap<(NetworkName, String), Taken>,
+}
+
+/// Where a channel is in the file.
+struct Taken {
+    room: usize,
+    written: String,
 }
 
 /// What a channel is to the room that names it.
@@ -176,25 +183,58 @@ impl Reader<'_> {
             );
             return None;
         };
-        match self.channels.get(&channel) {
-            Some(first) if *first == index => {
-                let instead = "write it once";
-                table.problem("channels", format!("{text:?} is here twice"), instead);
+        let is_foreign = kind.is_some_and(|kind| kind.hosts_rooms());
+        if is_foreign && !self.is_elsewhere(table, room, &channel, text) {
+            return None;
+        }
+        let normal = match kind.map(|kind| kind.channel(channel.native())) {
+            Some(Ok(normal)) => normal,
+            Some(Err(instead)) => {
+                let found = format!("{text:?} can be no channel of that network");
+                table.problem("channels", found, instead);
                 return None;
             }
-            Some(first) => {
+            None => channel.native().to_owned(),
+        };
+        let key = (channel.network().clone(), normal);
+        if let Some(first) = self.channels.get(&key) {
+            let spelled = if first.written == text {
+                String::new()
+            } else {
+                format!(", as {:?}", first.written)
+            };
+            if first.room == index {
+                let found = format!("{text:?} is here twice{spelled}");
+                table.problem("channels", found, "write it once");
+            } else {
                 table.problem(
                     "channels",
-                    format!("{text:?} is in room[{first}] already"),
+                    format!("{text:?} is in room[{}] already{spelled}", first.room),
                     "a channel shows one room; make the two rooms one, or remove it from one of them",
                 );
-                return None;
             }
-            None => drop(self.channels.insert(channel.clone(), index)),
+            return None;
         }
-        if !kind.is_some_and(|kind| kind.hosts_rooms()) {
-            return Some(Place::Plumbed(channel));
-        }
+        let taken = Taken {
+            room: index,
+            written: text.to_owned(),
+        };
+        self.channels.insert(key, taken);
+        Some(if is_foreign {
+            Place::Foreign(channel)
+        } else {
+            Place::Plumbed(channel)
+        })
+    }
+
+    /// Whether a channel that is a gateway's room is the room of another gateway than this one.
+    fn is_elsewhere(
+        &self,
+        table: &mut ConfigTable,
+        room: Option<&RoomAddress>,
+        channel: &Channel,
+        text: &str,
+    ) -> bool {
         match channel.native().parse::<RoomAddress>() {
             Ok(address) if Some(&address) == room => {
                 table.problem(
@@ -202,7 +242,7 @@ impl Reader<'_> {
                     format!("{text:?} is this room itself"),
                     "remove it, and write federation = \"open\" for peers to join",
                 );
-                None
+                false
             }
             Ok(address) if address.domain() == self.gateway.domain => {
                 table.problem(
@@ -210,20 +250,20 @@ impl Reader<'_> {
                     format!("{text:?} is a room of this gateway"),
                     "name its channels in that room; a room cannot show another one",
                 );
-                None
+                false
             }
             Ok(address) => {
                 if let Err(fault) = super::gateway::check_domain(address.domain()) {
                     let found = format!("{text:?} names no gateway: {fault}");
                     table.problem("channels", found, "write \"network/#name@domain\"");
-                    return None;
+                    return false;
                 }
-                Some(Place::Foreign(channel))
+                true
             }
             Err(_) => {
                 let found = format!("{text:?} is no room of another gateway");
                 table.problem("channels", found, "write \"network/#name@domain\"");
-                None
+                false
             }
         }
     }
@@ -235,6 +275,13 @@ impl Reader<'_> {
             .hosting()
             .filter_map(|network| Channel::new(network.clone(), address.to_string()).ok())
             .collect();
+        for channel in &hosted {
+            let kind = self.networks.kind(channel.network()).flatten();
+            if let Some(Err(instead)) = kind.map(|kind| kind.channel(channel.native())) {
+                let found = format!("makes the room {channel}, which cannot be offered to peers");
+                table.problem("name", found, instead);
+            }
+        }
         if hosted.is_empty() && !self.networks.some_unknown() {
             table.problem(
                 "federation",

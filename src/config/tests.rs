@@ -293,6 +293,41 @@ channels = ["peers/#b@gw1.example", "peers/#a@gw1.example", "peers/go", "peers/#
 }
 
 #[test]
+fn a_channel_that_its_network_cannot_have_is_refused_and_two_spellings_are_one() {
+    let dir = three_networks(
+        r##"
+[gateway]
+domain = "gw1.example"
+
+[http]
+public = "127.0.0.1:8421"
+
+[[room]]
+name = "a"
+channels = ["libera/rust", "libera/#rust", "libera/#Rust", "oftc/#Rust"]
+
+[[room]]
+name = "b"
+channels = ["libera/#RUST", "peers/#caf\u00e9@gw2.example"]
+
+[[room]]
+name = "caf\u00e9"
+federation = "open"
+"##,
+    );
+    assert_same(
+        &dir.problems(&[]),
+        &[
+            "DIR/comity.toml: room[1].channels: \"libera/rust\" can be no channel of that network; write \"network/#name\"",
+            "DIR/comity.toml: room[1].channels: \"libera/#Rust\" is here twice, as \"libera/#rust\"; write it once",
+            "DIR/comity.toml: room[2].channels: \"libera/#RUST\" is in room[1] already, as \"libera/#rust\"; a channel shows one room; make the two rooms one, or remove it from one of them",
+            "DIR/comity.toml: room[2].channels: \"peers/#caf\u{e9}@gw2.example\" can be no channel of that network; write it in ASCII",
+            "DIR/comity.toml: room[3].name: makes the room peers/#caf\u{e9}@gw1.example, which cannot be offered to peers; write it in ASCII",
+        ],
+    );
+}
+
+#[test]
 fn a_room_is_offered_only_over_a_network_that_can() {
     let dir = Dir::new(
         "[gateway]\ndomain = \"gw1.example\"\n[[room]]\nname = \"a\"\nfederation = \"open\"\n",
@@ -463,6 +498,15 @@ impl BridgeKind for Fake {
 
     fn hosts_rooms(&self) -> bool {
         matches!(self, Fake::Hosting)
+    }
+
+    fn channel(&self, native: &str) -> Result<String, String> {
+        match self {
+            Fake::Plain if native.starts_with('#') => Ok(native.to_lowercase()),
+            Fake::Plain => Err("write \"network/#name\"".to_owned()),
+            Fake::Hosting if native.is_ascii() => Ok(native.to_owned()),
+            Fake::Hosting => Err("write it in ASCII".to_owned()),
+        }
     }
 
     fn configure(
