@@ -60,6 +60,7 @@ async fn measure(args: Args) -> Result<()> {
         text: "x".repeat(args.text),
     });
     let config = config(&shared, data.path().to_owned())?;
+    let floor = report::sync_floor(data.path())?;
     let before = report::Usage::now()?;
     let gateway = Gateway::start(config)
         .await
@@ -78,6 +79,7 @@ async fn measure(args: Args) -> Result<()> {
         used,
         latencies,
         reports: shared.commits(),
+        floor,
         commits: counter(&metrics, "comity_journal_commit_seconds_count"),
         journal: data.path().join("journal.sqlite"),
     })

@@ -1,7 +1,8 @@
 //! Prints what was measured, and on what.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use hdrhistogram::Histogram;
@@ -15,7 +16,24 @@ pub(crate) struct Run {
     pub(crate) latencies: Histogram<u64>,
     pub(crate) reports: u64,
     pub(crate) commits: u64,
+    pub(crate) floor: Duration,
     pub(crate) journal: PathBuf,
+}
+
+/// What one appended block and its fdatasync cost on this disk, in the middle of a hundred: the least that a commit can cost.
+pub(crate) fn sync_floor(dir: &Path) -> Result<Duration> {
+    let path = dir.join("floor");
+    let mut file = std::fs::File::create(&path)?;
+    let mut taken = Vec::new();
+    for _ in 0..100 {
+        let begun = Instant::now();
+        file.write_all(&[0; 4096])?;
+        file.sync_data()?;
+        taken.push(begun.elapsed());
+    }
+    std::fs::remove_file(path)?;
+    taken.sort();
+    taken.get(50).copied().context("a hundred were measured")
 }
 
 /// What the process has used.
@@ -75,6 +93,10 @@ pub(crate) fn print(run: &Run) -> Result<()> {
     let rows = Rows::of(&run.journal)?;
     let seconds = run.took.as_secs_f64();
     println!("file system            {}", file_system(&run.journal)?);
+    println!(
+        "a write and fdatasync  {:.2} ms in the middle",
+        run.floor.as_secs_f64() * 1e3
+    );
     println!("synchronous            FULL (journal_mode {})", rows.mode);
     println!(
         "events sent            {}{}",
