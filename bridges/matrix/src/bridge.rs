@@ -95,7 +95,7 @@ impl Bridge for MatrixBridge {
             users: config.users,
         };
         let driver = Driver {
-            session: Session::new(now(), settings, remembered.writes),
+            session: Session::new(now(), link.env.clock.now(), settings, remembered.writes),
             config,
             client: Arc::new(client),
             reports: link.reports,

@@ -9,7 +9,9 @@
 //! - `ghosts`: what the homeserver already knows of our ghosts.
 //! - `intake`: transactions, one at a time, up to their commit.
 //! - `gaps`: transactions that the homeserver has left behind.
+//! - `catch_up`: the rooms read back after coming up, for what no transaction has brought.
 
+mod catch_up;
 mod gaps;
 mod ghosts;
 mod health;
@@ -36,6 +38,7 @@ use crate::wire::call::{Answer, Call, MemberState};
 use crate::wire::event::RoomEvent;
 use crate::wire::fault::Fault;
 
+use catch_up::CatchUp;
 use gaps::Gaps;
 use ghosts::Ghosts;
 use health::{Health, Turn};
@@ -108,6 +111,7 @@ enum Asker {
     Room(Channel),
     Lane(Channel),
     Member(OwnedRoomId, OwnedUserId),
+    CatchUp,
     Nobody,
 }
 
@@ -153,6 +157,8 @@ pub(crate) struct Session {
     ghosts: Ghosts,
     intake: Intake,
     gaps: Gaps,
+    catch_up: CatchUp,
+    next_ticket: u64,
     remembered: BTreeMap<String, String>,
     calls: HashMap<CallId, Asker>,
     next_call: u64,
@@ -163,6 +169,7 @@ pub(crate) struct Session {
 impl Session {
     pub(crate) fn new(
         now: Instant,
+        wall: Timestamp,
         settings: Settings,
         remembered: BTreeMap<String, String>,
     ) -> Self {
@@ -170,6 +177,8 @@ impl Session {
             health: Health::new(now, &settings),
             intake: Intake::new(now),
             gaps: Gaps::default(),
+            catch_up: CatchUp::new(now, wall),
+            next_ticket: u64::MAX,
             settings,
             rooms: BTreeMap::new(),
             lanes: BTreeMap::new(),
@@ -204,6 +213,7 @@ impl Session {
             .into_iter()
             .chain(rooms)
             .chain(self.intake.due())
+            .chain(self.catch_up.due().filter(|_| self.health.is_up()))
             .min()
     }
 
@@ -367,6 +377,11 @@ impl Session {
                 };
                 self.intake.handle_member(room, user, state);
             }
+            Asker::CatchUp => {
+                if let Ok(Answer::Page { events, .. }) = result {
+                    self.read_back(now, events);
+                }
+            }
             Asker::Nobody => {}
         }
         self.proceed(now);
@@ -376,6 +391,7 @@ impl Session {
         match turn {
             Some(Turn::Up) => {
                 self.gaps.watch(now);
+                self.catch_up.watch(now);
                 self.actions.push_back(Action::Online);
                 for (channel, room) in &mut self.rooms {
                     if room.is_joined() {
@@ -483,7 +499,29 @@ impl Session {
                 self.ask(Asker::Room(channel), call);
             }
         }
+        if self.health.is_up() && !self.stopping && self.catch_up.poll(now) {
+            let rooms: Vec<OwnedRoomId> = self
+                .rooms
+                .values()
+                .filter(|room| room.is_joined())
+                .filter_map(|room| room.id().cloned())
+                .collect();
+            for room in rooms {
+                self.ask(Asker::CatchUp, Call::History { room, from: None });
+            }
+        }
         self.proceed_lanes(now);
+    }
+
+    /// Takes what a room's newest page has beyond what transactions have brought, as if one had brought it. Nobody waits for
+    /// its answer, so its tickets, from the far end of the numbers, belong to no transaction.
+    fn read_back(&mut self, now: Instant, page: Vec<RoomEvent>) {
+        let missed = self.catch_up.missed(page, &self.settings.names);
+        if !missed.is_empty() {
+            let ticket = Ticket(self.next_ticket);
+            self.next_ticket -= 1;
+            self.intake.push(now, ticket, missed);
+        }
     }
 
     fn proceed_lanes(&mut self, now: Instant) {
@@ -550,6 +588,7 @@ impl Session {
     fn take(&mut self, now: Instant, ticket: Ticket, events: &[RoomEvent]) {
         let mut incoming = Vec::new();
         for event in events {
+            self.catch_up.note(event);
             if event.kind == "m.room.member" {
                 self.member_event(now, event);
             }

@@ -10,6 +10,8 @@ use serde_json::{Value, json, value::RawValue};
 use super::*;
 
 const ALIAS: &str = "home/#rust:hs.test";
+/// Near the time of the events.
+const WALL: Timestamp = Timestamp(10_000_000);
 
 struct Bench {
     session: Session,
@@ -49,7 +51,7 @@ impl Bench {
             .iter()
             .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
             .collect();
-        let session = Session::new(now, settings(users), remembered);
+        let session = Session::new(now, WALL, settings(users), remembered);
         let mut bench = Self {
             session,
             now,
@@ -67,9 +69,16 @@ impl Bench {
         bench.join(ALIAS);
         bench.come_up();
         bench.enter();
-        // Past the time in which other rooms may be asked for, and the second ping.
+        // Past the time in which other rooms may be asked for, the second ping and the first look back.
         bench.wait(3);
         bench.answer("Ping", Ok(Answer::Done));
+        bench.answer(
+            "History",
+            Ok(Answer::Page {
+                events: vec![],
+                next: None,
+            }),
+        );
         bench.heard.clear();
         bench
     }
@@ -862,4 +871,39 @@ fn our_own_echo_is_a_receipt() {
         owned_event_id!("$1").as_str(),
         bench.commits[0].1[0].source_id.0
     );
+}
+
+#[test]
+fn what_no_transaction_has_brought_is_read_back_after_coming_up() {
+    let mut bench = Bench::joined(Users::Ghosts);
+    bench.push(
+        1,
+        vec![
+            member("@bob:hs.test", "join"),
+            said("$came:hs.test", "came"),
+        ],
+    );
+    let (ticket, _) = bench.commits.pop_front().expect("a commit");
+    bench.session.handle_committed(bench.now, ticket, true);
+    bench.drain();
+    bench.wait(9);
+    let joining = event(
+        "$us:hs.test",
+        "m.room.member",
+        "@bot:hs.test",
+        Some("@bot:hs.test"),
+        json!({"membership": "join"}),
+    );
+    // Newest first.
+    let events = vec![
+        said("$late:hs.test", "late"),
+        said("$came:hs.test", "came"),
+        said("$behind:hs.test", "behind"),
+        joining,
+        said("$before:hs.test", "before us"),
+    ];
+    bench.answer("History", Ok(Answer::Page { events, next: None }));
+    let (_, incoming) = bench.commits.pop_front().expect("a commit");
+    let ids: Vec<&str> = incoming.iter().map(|i| i.source_id.0.as_str()).collect();
+    assert_eq!(ids, ["$behind:hs.test", "$late:hs.test"]);
 }
