@@ -317,6 +317,8 @@ impl Session {
                 "a transaction before this one is missing; it is asked for again"
             );
             self.health.ping_soon(now);
+            // This recovery of the homeserver's can leave something behind as well.
+            self.catch_up.watch(now);
             self.actions.push_back(Action::Answer {
                 ticket,
                 taken: false,
