@@ -1,6 +1,7 @@
 //! The session against a homeserver that is nothing but answers. Time is passed in.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use comity_bridge::event::{Author, Message, MessageKind, Origin};
 use comity_bridge::{Content, DeliveryError, EventId, Text, UserAddress};
@@ -8,6 +9,7 @@ use ruma::{owned_event_id, owned_room_id, owned_server_name, owned_user_id};
 use serde_json::{Value, json, value::RawValue};
 
 use super::*;
+use crate::wire::call::MemberState;
 
 const ALIAS: &str = "home/#rust:hs.test";
 /// Near the time of the events.
