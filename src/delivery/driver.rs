@@ -231,6 +231,7 @@ impl Driver {
                         },
                         event,
                         refs,
+                        late: None,
                         attempt: attempt.number,
                         doubt: attempt.doubt,
                         plan,

@@ -118,6 +118,7 @@ mod tests {
             claimed: None,
             own: None,
             content: Content::Message(Message::of(MessageKind::Text, Text::plain(text))),
+            via: Vec::new(),
         }
     }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::error::DeliveryError;
-use crate::event::{DeliveryKey, Event, NativeId};
+use crate::event::{DeliveryKey, Event, NativeId, Timestamp};
 
 /// The gateway asks a bridge to show one event in one channel.
 #[derive(Debug)]
@@ -19,6 +19,9 @@ pub struct Delivery {
     pub event: Arc<Event>,
     /// What the event refers to, in this channel's native ids.
     pub refs: Refs,
+    /// When it was written, if it comes so late that people would take it for new otherwise: shown with the message, in
+    /// the network's own way. The same for every attempt of one run of the gateway.
+    pub late: Option<Timestamp>,
     /// From 1.
     pub attempt: u32,
     /// An earlier attempt may have reached the network: look before you send.

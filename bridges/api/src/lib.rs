@@ -30,6 +30,7 @@
 //! | [`capabilities`] | what a channel can show |
 //! | [`config_table`] | one network's configuration, read with every problem collected |
 //! | [`error`] | why a network is lost, why an event cannot be shown |
+//! | [`failpoint`] | places where a test kills the process |
 //! | [`http_inbox`] | HTTP that a bridge answers, on listeners which the gateway owns |
 //! | `test_util` | a scripted bridge and the conformance suite (feature `test-util`) |
 
@@ -41,6 +42,7 @@ pub mod config_table;
 pub mod delivery;
 pub mod error;
 pub mod event;
+pub mod failpoint;
 pub mod http_inbox;
 pub mod link;
 pub mod report;
@@ -59,6 +61,6 @@ pub use event::{
 pub use http_inbox::{Endpoint, HttpExchange, Listener};
 pub use link::{Access, Clock, Directory, Env, JoinOptions, Link, Request};
 pub use report::{
-    Answer, Batch, ChannelState, Cursor, Incoming, Intake, NativeAuthor, NetworkStatus, Refusal,
-    Remembered, Reports, Skip, Verdict,
+    Answer, Batch, ChannelState, Cursor, Gap, Incoming, Intake, NativeAuthor, NetworkStatus,
+    Refusal, Remembered, Reports, Skip, Verdict,
 };

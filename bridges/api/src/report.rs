@@ -21,6 +21,21 @@ pub struct Batch {
     pub cursor: Option<Cursor>,
     /// The bridge's own small facts; an empty value forgets the key.
     pub writes: Vec<(String, String)>,
+    /// Stretches of time of which nothing is known and nothing can be fetched.
+    pub gaps: Vec<Gap>,
+}
+
+/// Messages may have been said in a channel that nobody here will ever see: the network keeps no history, or less than was
+/// missed. Counted, logged and, if configured, said in the room's other channels. A gap is reported with the batch that begins after it, so
+/// that it is known for as long as its cursor is.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Gap {
+    /// Where.
+    pub channel: Channel,
+    /// The last moment at which the channel was heard.
+    pub from: Timestamp,
+    /// The first moment at which it was heard again.
+    pub until: Timestamp,
 }
 
 /// A network's own position, opaque to the gateway.
@@ -42,6 +57,8 @@ pub struct Incoming {
     pub own: Option<DeliveryKey>,
     /// What.
     pub content: Content<NativeRef>,
+    /// The gateways that it passed before this one, oldest first. Empty where networks have no such thing.
+    pub via: Vec<String>,
 }
 
 /// Who did it, in the words of the network.

@@ -148,6 +148,7 @@ fn to_incoming(node: &Node, unreported: &Unreported) -> Option<Incoming> {
         claimed: i64::try_from(event.hlc.0).ok().map(Timestamp),
         own: None,
         content,
+        via: Vec::new(),
     })
 }
 

@@ -54,6 +54,7 @@ pub(crate) fn report(
         claimed,
         own: None,
         content,
+        via: Vec::new(),
     })
 }
 

@@ -65,6 +65,7 @@ async fn commit(reports: Reports, incoming: Vec<Incoming>) {
             incoming: incoming.clone(),
             cursor: None,
             writes: Vec::new(),
+            gaps: Vec::new(),
         };
         match reports.commit(batch).await {
             // Whatever the verdicts are, the gateway has counted them, and IRC wants no answer.

@@ -81,6 +81,7 @@ pub(crate) fn read(
             .map(Timestamp),
         own,
         content,
+        via: Vec::new(),
     }))
 }
 

@@ -306,6 +306,7 @@ impl Task {
                             claimed: None,
                             own: None,
                             content,
+                            via: Vec::new(),
                         });
                     }
                 }
@@ -357,6 +358,7 @@ impl Task {
             claimed: None,
             own,
             content,
+            via: Vec::new(),
         });
     }
 

@@ -100,6 +100,7 @@ fn config(shared: &Shared, data_dir: PathBuf) -> Result<Config> {
                 kind,
                 file: PathBuf::new(),
                 table: ConfigTable::new("bench", "", serde_json::Map::new()),
+                delivery: comity::config::DeliveryConfig::default(),
             })
         };
     let source: &'static Source = Box::leak(Box::new(Source::new(shared.clone())));
@@ -128,5 +129,6 @@ fn config(shared: &Shared, data_dir: PathBuf) -> Result<Config> {
             access: Access::Off,
         }],
         networks,
+        journal: comity::config::JournalConfig::default(),
     })
 }

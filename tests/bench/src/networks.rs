@@ -137,6 +137,7 @@ impl SourceBridge {
                 MessageKind::Text,
                 Text::plain(&self.0.0.plan.text),
             )),
+            via: Vec::new(),
         }
     }
 }
@@ -182,6 +183,7 @@ impl Bridge for SourceBridge {
                     incoming,
                     cursor: None,
                     writes: Vec::new(),
+                    gaps: Vec::new(),
                 };
                 while reports.commit(report.clone()).await == Answer::Busy {}
                 shared.0.commits.fetch_add(1, Ordering::Relaxed);

@@ -57,6 +57,7 @@ async fn run(dir: &Path, last: u64) -> Result<()> {
             kind,
             file: PathBuf::new(),
             table,
+            delivery: comity::config::DeliveryConfig::default(),
         })
     };
     let config = Config {
@@ -85,6 +86,7 @@ async fn run(dir: &Path, last: u64) -> Result<()> {
             network("fenced", target("fenced", true))?,
             network("plain", target("plain", false))?,
         ],
+        journal: comity::config::JournalConfig::default(),
     };
     let gateway = Gateway::start(config)
         .await
@@ -152,6 +154,7 @@ impl Bridge for SourceBridge {
                     incoming,
                     cursor,
                     writes: Vec::new(),
+                    gaps: Vec::new(),
                 })
                 .await
             {
@@ -180,6 +183,7 @@ fn said(channel: &Channel, number: u64) -> Incoming {
             MessageKind::Text,
             Text::plain(number.to_string()),
         )),
+        via: Vec::new(),
     }
 }
 

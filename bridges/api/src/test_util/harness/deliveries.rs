@@ -128,6 +128,7 @@ impl Harness {
             key: key.clone(),
             event: kept.event.clone(),
             refs: Refs::default(),
+            late: None,
             attempt,
             doubt,
             plan: plan.clone(),

@@ -68,6 +68,7 @@ impl Inbound {
             claimed: None,
             own,
             content: Content::Message(Message::of(MessageKind::Text, Text::plain(text))),
+            via: Vec::new(),
         };
         self.waiting.push_back((id, incoming));
     }
@@ -92,6 +93,7 @@ impl Inbound {
             cursor: ids.last().map(|id| Cursor(id.to_string())),
             incoming,
             writes: Vec::new(),
+            gaps: Vec::new(),
         };
         let reports = reports.clone();
         self.commit = Some(Box::pin(async move {
