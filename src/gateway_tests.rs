@@ -70,8 +70,10 @@ fn config(kind: &'static ScriptedKind, data_dir: &Path) -> Config {
                 kind,
                 file: PathBuf::new(),
                 table: ConfigTable::new("test", "", serde_json::Map::new()),
+                delivery: crate::config::DeliveryConfig::default(),
             })
             .collect(),
+        journal: crate::config::JournalConfig::default(),
     }
 }
 

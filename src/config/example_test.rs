@@ -8,6 +8,7 @@ const EXAMPLE: &str = include_str!("../../config.example.toml");
 
 /// Where keys are asked for.
 const SOURCES: &[&str] = &[
+    include_str!("delivery.rs"),
     include_str!("gateway.rs"),
     include_str!("http.rs"),
     include_str!("rooms.rs"),
@@ -92,7 +93,7 @@ mod switched_on {
     use std::path::{Path, PathBuf};
 
     use super::EXAMPLE;
-    use crate::config::{Config, load_from};
+    use crate::config::{Config, DeliveryConfig, JournalConfig, load_from};
 
     #[test]
     fn the_example_is_a_configuration_with_every_key_switched_on() {
@@ -108,6 +109,11 @@ mod switched_on {
         // What the page says of the defaults of [gateway] and [http] is so.
         assert_eq!(config.gateway.data_dir, Path::new("/var/lib/comity"));
         assert_eq!(config.http.admin.to_string(), "127.0.0.1:8420");
+        // And of [journal] and [delivery], once for the gateway and once for a network.
+        assert_eq!(config.journal, JournalConfig::default());
+        for network in &config.networks {
+            assert_eq!(network.delivery, DeliveryConfig::default());
+        }
     }
 
     /// The example with every key switched on, each part in its file.

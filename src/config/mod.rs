@@ -9,9 +9,11 @@
 //! | `sources` | files and environment, merged, each value with where it stands |
 //! | `gateway` | `[gateway]`, and what a gateway's DNS name is |
 //! | `http` | `[http]` |
+//! | `delivery` | `[delivery]` and `[journal]` |
 //! | `networks` | `bridges.d`: the bridge of each network, and that their listeners do not collide |
 //! | `rooms` | `[[room]]`, and that rooms, channels and networks fit together |
 
+mod delivery;
 #[cfg(test)]
 mod example_test;
 mod gateway;
@@ -27,6 +29,7 @@ use std::path::Path;
 
 use comity_bridge::{Bridge, BridgeKind, ConfigProblem, ConfigTable, GatewayInfo};
 
+pub use delivery::{DeliveryConfig, JournalConfig};
 pub use http::{HttpConfig, TlsFiles};
 pub use networks::NetworkConfig;
 pub use rooms::RoomConfig;
@@ -44,6 +47,8 @@ pub struct Config {
     pub gateway: GatewayInfo,
     /// The gateway's own listeners.
     pub http: HttpConfig,
+    /// What the journal keeps, and how much may wait in it.
+    pub journal: JournalConfig,
     /// The rooms, in the order of the file.
     pub rooms: Vec<RoomConfig>,
     /// The networks, by name.
@@ -148,7 +153,10 @@ fn load_from(
     let gateway = gateway::read(&mut root, public_url);
     let room_tables = root.tables("room");
 
-    let mut networks = Networks::read(&sources, &gateway, kinds);
+    let journal = delivery::read_journal(&mut root);
+    let delivery = delivery::read(&mut root, &DeliveryConfig::default());
+
+    let mut networks = Networks::read(&sources, &gateway, &delivery, kinds);
     networks.check_listeners(&mut root, &sources, &http);
     let rooms = rooms::read(&mut root, room_tables, &gateway, &networks);
 
@@ -163,6 +171,7 @@ fn load_from(
         Ok(Config {
             gateway,
             http,
+            journal,
             rooms,
             networks: networks.configs,
         })

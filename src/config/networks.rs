@@ -10,6 +10,7 @@ use comity_bridge::{
 };
 use serde_json::{Map, Value};
 
+use super::delivery::{self, DeliveryConfig};
 use super::http::HttpConfig;
 use super::sources::Sources;
 use crate::registry::PROTOCOLS;
@@ -22,8 +23,10 @@ pub struct NetworkConfig {
     pub kind: &'static dyn BridgeKind,
     /// Its file.
     pub file: PathBuf,
-    /// Its keys, without `protocol`.
+    /// Its bridge's keys: without `protocol` and `delivery`.
     pub table: ConfigTable,
+    /// How deliveries into it are treated.
+    pub delivery: DeliveryConfig,
 }
 
 impl NetworkConfig {
@@ -58,6 +61,7 @@ impl Networks {
     pub(super) fn read(
         sources: &Sources,
         gateway: &GatewayInfo,
+        defaults: &DeliveryConfig,
         kinds: &[&'static dyn BridgeKind],
     ) -> Self {
         let mut networks = Networks {
@@ -73,8 +77,16 @@ impl Networks {
             };
             let place =
                 |problem: ConfigProblem| sources.place(&format!("bridges.{name}."), problem);
-            let config = match config(name, &source.file, values.clone(), kinds) {
-                Ok(config) => config,
+            let mut values = values.clone();
+            let delivery = match of_network(&mut values, &source.file, defaults) {
+                Ok(delivery) => delivery,
+                Err(found) => {
+                    networks.problems.extend(found.into_iter().map(place));
+                    defaults.clone()
+                }
+            };
+            let config = match config(name, &source.file, values, kinds) {
+                Ok(config) => NetworkConfig { delivery, ..config },
                 Err(problem) => {
                     networks.problems.push(place(problem));
                     continue;
@@ -222,10 +234,28 @@ pub(super) fn find(
         return (file, Err(Some(problem)));
     };
     let config = match &source.values {
-        Some(values) => config(name, &source.file, values.clone(), kinds).map_err(Some),
+        Some(values) => {
+            let mut values = values.clone();
+            // Checked with the whole configuration; verbs have nothing to do with it.
+            values.remove("delivery");
+            config(name, &source.file, values, kinds).map_err(Some)
+        }
         None => Err(None),
     };
     (source.file.clone(), config)
+}
+
+/// Takes the network's own `[delivery]` out of its values.
+fn of_network(
+    values: &mut Map<String, Value>,
+    file: &Path,
+    defaults: &DeliveryConfig,
+) -> Result<DeliveryConfig, Vec<ConfigProblem>> {
+    let own = values.remove("delivery").into_iter();
+    let own = own.map(|table| ("delivery".to_owned(), table)).collect();
+    let mut table = ConfigTable::new(file, "", own);
+    let delivery = delivery::read(&mut table, defaults);
+    table.finish().map(|()| delivery)
 }
 
 fn config(
@@ -241,6 +271,7 @@ fn config(
             kind,
             file: file.to_owned(),
             table: ConfigTable::new(file, "", values),
+            delivery: DeliveryConfig::default(),
         }),
         Err((found, instead)) => Err(ConfigProblem {
             file: file.display().to_string(),
