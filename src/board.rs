@@ -40,6 +40,10 @@ pub struct ChannelBoard {
     pub depth: AtomicU64,
     /// When the oldest of those was received; 0 when there is none.
     pub oldest: AtomicI64,
+    /// How far the lane has finished with the room's log.
+    pub done: AtomicU64,
+    /// While the loop breaker keeps anything from being handed over: when it will let go by itself.
+    pub paused: watch::Sender<Option<Timestamp>>,
 }
 
 impl Board {
@@ -191,6 +195,8 @@ impl ChannelBoard {
             }),
             depth: AtomicU64::new(0),
             oldest: AtomicI64::new(0),
+            done: AtomicU64::new(0),
+            paused: watch::Sender::new(None),
         }
     }
 }

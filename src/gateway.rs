@@ -1,6 +1,7 @@
 //! Puts the parts together, starts them, and stops them in order.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use comity_bridge::{
@@ -180,6 +181,7 @@ impl Gateway {
             // All three are made of the same configuration.
             return Ok(());
         };
+        channel_board.done.store(start.done, Ordering::Relaxed);
         let task = LaneTask {
             channel: channel.clone(),
             id,

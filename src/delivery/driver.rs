@@ -109,6 +109,7 @@ impl Driver {
     ) -> Result<(), JournalError> {
         let mut head = self.task.tail.head();
         let mut state = self.task.board.state.subscribe();
+        let mut paused = self.task.board.paused.subscribe();
         let mut capabilities = self.task.capabilities.clone();
         let mut requests = self.task.requests.clone();
         let drain = self.task.drain.clone();
@@ -117,7 +118,8 @@ impl Driver {
             let window = capabilities.borrow_and_update().window.min(WINDOW_LIMIT);
             self.lane.set_window(window);
             let joined = *state.borrow_and_update() == ChannelState::Joined;
-            let bridge = if joined && !drain.is_cancelled() {
+            let open = paused.borrow_and_update().is_none();
+            let bridge = if joined && open && !drain.is_cancelled() {
                 requests.borrow_and_update().clone()
             } else {
                 None
@@ -163,6 +165,7 @@ impl Driver {
                     if changed.is_err() { return Ok(()) }
                 }
                 Ok(()) = capabilities.changed() => {}
+                Ok(()) = paused.changed() => {}
                 () = wait_until(retry_at) => self.retry_at = None,
                 () = drain.cancelled(), if !drain.is_cancelled() => {}
             }
@@ -325,6 +328,10 @@ impl Driver {
     }
 
     fn show(&self, last: u64) {
+        self.task
+            .board
+            .done
+            .store(self.lane.done(), Ordering::Relaxed);
         self.task
             .board
             .depth
