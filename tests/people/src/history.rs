@@ -4,11 +4,11 @@
 //! [`Account`] of what was said is held against the transcripts. A fault names the person who
 //! saw it and the line, so that a failed run can be read without a debugger.
 
-use std::{
-    collections::{BTreeMap, HashMap, HashSet},
-    fmt,
-};
+mod fault;
 
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+pub use self::fault::{Fault, report};
 use crate::{
     person::{Line, Person},
     transcript::Heard,
@@ -34,15 +34,22 @@ pub struct Said {
     pub network: String,
     /// The words and how.
     pub line: Line,
+    /// The token of the line that this one changes, where it is an edit.
+    pub edits: Option<String>,
 }
 
 impl Script {
     /// A script for `person` in the run called `run`.
     pub fn new(run: &str, person: &dyn Person) -> Self {
+        Self::of(run, person.name(), person.network())
+    }
+
+    /// A script for someone who is no [`Person`], such as a network in memory.
+    pub fn of(run: &str, speaker: &str, network: &str) -> Self {
         Self {
             run: run.to_owned(),
-            speaker: person.name().to_owned(),
-            network: person.network().to_owned(),
+            speaker: speaker.to_owned(),
+            network: network.to_owned(),
             next: 0,
         }
     }
@@ -55,6 +62,13 @@ impl Script {
     /// The next `/me`.
     pub fn emote(&mut self) -> Said {
         self.line(true)
+    }
+
+    /// The next line, which takes the place of `earlier`.
+    pub fn edit(&mut self, earlier: &Said) -> Said {
+        let mut said = self.line(false);
+        said.edits = Some(earlier.token.clone());
+        said
     }
 
     /// The next `count` lines, every fifth of them a `/me`.
@@ -71,6 +85,7 @@ impl Script {
             speaker: self.speaker.clone(),
             network: self.network.clone(),
             line: Line { text, emote },
+            edits: None,
         }
     }
 }
@@ -93,77 +108,6 @@ impl View {
             observer: person.name().to_owned(),
             network: person.network().to_owned(),
             lines: person.heard(),
-        }
-    }
-}
-
-/// Something that must not happen.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Fault {
-    /// A line never arrived.
-    Lost { observer: String, token: String },
-    /// A line arrived more than once.
-    Doubled {
-        observer: String,
-        token: String,
-        times: usize,
-    },
-    /// Two lines of one speaker arrived the wrong way round.
-    Reordered {
-        observer: String,
-        first: String,
-        second: String,
-    },
-    /// Two people saw the lines of a room in different orders.
-    Diverged {
-        observers: [String; 2],
-        first: String,
-        second: String,
-    },
-    /// A line with this run's mark that nobody said, or whose words were changed.
-    Phantom { observer: String, text: String },
-    /// A speaker's own line came back to them.
-    Echoed { speaker: String, token: String },
-    /// A line arrived without its speaker's name.
-    Nameless { observer: String, shown: String },
-    /// A `/me` arrived as words, or words as a `/me`.
-    Kind { observer: String, shown: String },
-}
-
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Lost { observer, token } => write!(f, "{observer} never saw {token}"),
-            Self::Doubled {
-                observer,
-                token,
-                times,
-            } => write!(f, "{observer} saw {token} {times} times"),
-            Self::Reordered {
-                observer,
-                first,
-                second,
-            } => write!(f, "{observer} saw {second} before {first}"),
-            Self::Diverged {
-                observers: [one, other],
-                first,
-                second,
-            } => {
-                write!(f, "{one} saw {first} before {second}, {other} after it")
-            }
-            Self::Phantom { observer, text } => {
-                write!(f, "{observer} saw what nobody said: {text}")
-            }
-            Self::Echoed { speaker, token } => write!(f, "{speaker} got {token} back"),
-            Self::Nameless { observer, shown } => {
-                write!(f, "{observer} cannot tell who said it: {shown}")
-            }
-            Self::Kind { observer, shown } => {
-                write!(
-                    f,
-                    "{observer} saw a /me as words or words as a /me: {shown}"
-                )
-            }
         }
     }
 }
@@ -230,8 +174,10 @@ impl Account {
             let seen = self.seen(view, &mut faults);
             self.check_copies(view, &seen, &mut faults);
             self.check_speakers(view, &seen, &mut faults);
+            self.check_edits(view, &seen, &mut faults);
             orders.push(seen);
         }
+        self.check_circles(views, &mut faults);
         for (i, one) in views.iter().enumerate() {
             for (j, other) in views.iter().enumerate().skip(i + 1) {
                 self.check_agreement([one, other], [&orders[i], &orders[j]], &mut faults);
@@ -285,7 +231,7 @@ impl Account {
                 });
             }
             // One bot that speaks for others may write a `/me` as "* name waves".
-            let as_emote = heard.emote || heard.text.starts_with("* ");
+            let as_emote = heard.emote || without_time(&heard.text).starts_with("* ");
             if as_emote != said.line.emote {
                 faults.push(Fault::Kind {
                     observer: view.observer.clone(),
@@ -302,6 +248,11 @@ impl Account {
         for &index in seen {
             *copies.entry(index).or_default() += 1;
         }
+        // A line whose edit came in time is shown as edited, and not as it was first.
+        let replaced: HashSet<&str> = seen
+            .iter()
+            .filter_map(|&index| self.said[index].edits.as_deref())
+            .collect();
         for (index, said) in self.said.iter().enumerate() {
             if said.speaker == view.observer && said.network == view.network {
                 continue;
@@ -309,6 +260,7 @@ impl Account {
             let observer = view.observer.clone();
             let token = said.token.clone();
             match copies.get(&index).copied().unwrap_or_default() {
+                0 if replaced.contains(token.as_str()) => {}
                 0 => faults.push(Fault::Lost { observer, token }),
                 1 => {}
                 times => faults.push(Fault::Doubled {
@@ -337,6 +289,56 @@ impl Account {
             }
             let newest = latest.entry(key).or_insert(index);
             *newest = (*newest).max(index);
+        }
+    }
+
+    /// An edit may stand alone, or after its line; never before.
+    fn check_edits(&self, view: &View, seen: &[usize], faults: &mut Vec<Fault>) {
+        let mut edited: HashMap<&str, &str> = HashMap::new();
+        for index in first_copies(seen) {
+            let said = &self.said[index];
+            if let Some(edit) = edited.get(said.token.as_str()) {
+                faults.push(Fault::EarlyEdit {
+                    observer: view.observer.clone(),
+                    edit: (*edit).to_owned(),
+                    of: said.token.clone(),
+                });
+            }
+            if let Some(of) = &said.edits {
+                edited.insert(of, &said.token);
+            }
+        }
+    }
+
+    /// A line that goes round leaves copies everywhere it passes, not only at one person.
+    fn check_circles(&self, views: &[View], faults: &mut Vec<Fault>) {
+        let counted: Vec<HashMap<String, usize>> = views
+            .iter()
+            .map(|view| {
+                let mut copies = HashMap::new();
+                for heard in view.lines.iter().filter(|heard| !heard.own) {
+                    if let Some(token) = token_in(&heard.text, &self.run) {
+                        *copies.entry(token).or_default() += 1;
+                    }
+                }
+                copies
+            })
+            .collect();
+        for said in &self.said {
+            let mut extra: BTreeMap<&str, usize> = BTreeMap::new();
+            for (view, copies) in views.iter().zip(&counted) {
+                let itself = said.speaker == view.observer && said.network == view.network;
+                let copies = copies.get(&said.token).copied().unwrap_or_default();
+                let most = extra.entry(&view.network).or_default();
+                *most = (*most).max(copies.saturating_sub(usize::from(!itself)));
+            }
+            extra.retain(|_, copies| *copies > 0);
+            if extra.len() > 1 || extra.get(said.network.as_str()).is_some_and(|n| *n > 1) {
+                faults.push(Fault::Looped {
+                    token: said.token.clone(),
+                    networks: extra.into_keys().map(str::to_owned).collect(),
+                });
+            }
         }
     }
 
@@ -390,6 +392,14 @@ fn first_copies(seen: &[usize]) -> impl Iterator<Item = usize> {
     seen.iter()
         .copied()
         .filter(move |&index| known.insert(index))
+}
+
+/// What stands behind the time at which a late line was written, `[12:30] ` or `[2026-11-22 12:30] `.
+fn without_time(text: &str) -> &str {
+    text.strip_prefix('[')
+        .and_then(|rest| rest.split_once("] "))
+        .filter(|(time, _)| time.ends_with(|last: char| last.is_ascii_digit()))
+        .map_or(text, |(_, rest)| rest)
 }
 
 /// The token of run `run` in `text`: `<run>-<speaker>-<n>-`.

@@ -13,13 +13,7 @@ struct Stage {
 }
 
 fn said(speaker: &str, network: &str, count: usize) -> Vec<Said> {
-    let mut script = Script {
-        run: RUN.into(),
-        speaker: speaker.into(),
-        network: network.into(),
-        next: 0,
-    };
-    script.lines(count)
+    Script::of(RUN, speaker, network).lines(count)
 }
 
 fn heard(said: &Said, own: bool) -> Heard {
@@ -50,6 +44,20 @@ impl Stage {
             })
             .into();
         Self { account, views }
+    }
+
+    /// The same, and ann has edited her last line.
+    fn edited() -> Self {
+        let mut stage = Self::clean();
+        let mut script = Script::of(RUN, "ann", "irc");
+        let last = script.lines(6).pop().expect("six lines");
+        let edit = script.edit(&last);
+        // Behind ann's own lines and before bob's, as she said it.
+        stage.account.said.insert(6, edit.clone());
+        for view in &mut stage.views {
+            view.lines.push(heard(&edit, view.observer == "ann"));
+        }
+        stage
     }
 
     /// What the third person saw.
@@ -192,4 +200,133 @@ fn lines_of_other_runs_are_ignored() {
     stranger.text = "welcome to the room".into();
     stage.lines().insert(0, stranger);
     assert_eq!(stage.faults(), [""; 0]);
+}
+
+#[test]
+fn a_line_that_goes_round_is_found() {
+    let mut stage = Stage::clean();
+    // A foreign bridge has carried ann's second line round: bob and cy see it twice, ann once.
+    let copy = stage.views[1].lines[1].clone();
+    for view in &mut stage.views {
+        view.lines.push(Heard {
+            own: false,
+            ..copy.clone()
+        });
+    }
+    let faults = stage.faults();
+    for wanted in [
+        "ann got r1-ann-1- back",
+        "bob saw r1-ann-1- 2 times",
+        "cy saw r1-ann-1- 2 times",
+        "r1-ann-1- went round through irc, matrix, xmpp",
+    ] {
+        assert!(faults.contains(&wanted.to_owned()), "{faults:?}");
+    }
+}
+
+#[test]
+fn a_line_that_keeps_coming_back_to_its_own_network_is_found() {
+    let mut stage = Stage::clean();
+    let copy = Heard {
+        own: false,
+        ..stage.views[0].lines[1].clone()
+    };
+    stage.views[0].lines.extend([copy.clone(), copy]);
+    let faults = stage.faults();
+    assert!(
+        faults.contains(&"r1-ann-1- went round through irc".to_owned()),
+        "{faults:?}"
+    );
+}
+
+#[test]
+fn one_copy_too_many_at_one_place_is_no_circle() {
+    let mut stage = Stage::clean();
+    let copy = stage.lines()[3].clone();
+    stage.lines().push(copy);
+    assert!(!stage.faults().iter().any(|fault| fault.contains("round")));
+}
+
+#[test]
+fn an_edit_before_its_message_is_found() {
+    let mut stage = Stage::edited();
+    assert_eq!(stage.faults(), [""; 0]);
+    let lines = stage.lines();
+    let edit = lines.pop().expect("the edit came last");
+    lines.insert(0, edit);
+    let faults = stage.faults();
+    assert!(
+        faults.contains(&"cy saw r1-ann-6- before r1-ann-5-, which it edits".to_owned()),
+        "{faults:?}"
+    );
+}
+
+#[test]
+fn a_message_that_was_edited_before_it_was_shown_may_be_shown_once_as_edited() {
+    let mut stage = Stage::edited();
+    stage.lines().remove(5);
+    assert_eq!(stage.faults(), [""; 0]);
+    stage.lines().pop();
+    assert_eq!(
+        stage.faults(),
+        ["cy never saw r1-ann-5-", "cy never saw r1-ann-6-"]
+    );
+}
+
+#[test]
+fn a_late_line_may_say_when_it_was_written() {
+    let mut stage = Stage::clean();
+    let lines = stage.lines();
+    for (index, name) in [(0, "<ann>"), (4, "* ann")] {
+        lines[index].author = "comity".into();
+        lines[index].emote = false;
+        lines[index].text = format!("[12:30] {name} {}", lines[index].text);
+    }
+    assert_eq!(stage.faults(), [""; 0]);
+}
+
+#[test]
+fn a_report_counts_and_shows_only_the_first() {
+    let mut stage = Stage::clean();
+    stage.lines().clear();
+    let faults = stage.account.check(&stage.views);
+    let text = report(&faults);
+    assert!(text.starts_with("12 lost, 12 in all\n"), "{text}");
+    let many: Vec<Fault> = faults.iter().cycle().take(1000).cloned().collect();
+    assert!(report(&many).lines().count() < 20);
+}
+
+/// Every kind of damage, dealt at random to one view: the checker is never content with it.
+#[test]
+fn damage_at_random_places_is_always_found() {
+    use rand::{Rng, SeedableRng, rngs::StdRng};
+    for seed in 0..500 {
+        let mut dice = StdRng::seed_from_u64(seed);
+        let mut stage = Stage::clean();
+        let (damage, at) = (dice.random_range(0..3), dice.random_range(0..11));
+        let lines = stage.lines();
+        match damage {
+            0 => drop(lines.remove(at)),
+            1 => {
+                let copy = lines[at].clone();
+                lines.insert(dice.random_range(at..12), copy);
+            }
+            _ => {
+                // Within one speaker: the order of two speakers at one observer alone is free.
+                let at = if at == 5 { 4 } else { at };
+                lines.swap(at, at + 1);
+            }
+        }
+        let kinds: Vec<_> = stage
+            .account
+            .check(&stage.views)
+            .iter()
+            .map(Fault::kind)
+            .collect();
+        let wanted = ["lost", "doubled", "reordered"][damage];
+        assert!(
+            kinds.contains(&wanted),
+            "seed {seed}: {wanted} in {kinds:?}"
+        );
+    }
 }
