@@ -19,7 +19,7 @@ use crate::delivery::{Drain, LaneTask, RequestSlot};
 use crate::http::{Admin, BindError, Listeners, Readiness};
 use crate::journal::{Journal, JournalError, JournalThreads};
 use crate::metrics::Metrics;
-use crate::router::{Gate, Router};
+use crate::router::Gate;
 use crate::supervisor::NetworkTask;
 
 /// How long deliveries that are in a bridge's hands may take to come back when the gateway stops. The rest is
@@ -122,7 +122,7 @@ impl Gateway {
             .http
             .spawn(listeners.serve(gateway.stop_http.clone()));
         let gate = Arc::new(Gate::new(
-            Router::new(&config.gateway.domain, &rooms),
+            &config,
             journal.clone(),
             Arc::clone(&gateway.board),
             gateway.metrics.clone(),
@@ -158,6 +158,7 @@ impl Gateway {
             };
             tasks.push((task, prepared.bridge));
         }
+        gate.begin();
         for (task, bridge) in tasks {
             gateway.networks.spawn(task.run(bridge));
         }

@@ -12,6 +12,8 @@
 //! | [`gateway`] | puts these together, starts and stops them in order |
 //! | [`http`] | the admin API and the listeners |
 //! | [`metrics`] | counters |
+//! | `notice` | what the gateway itself says in a room |
+//! | `utc` | times as people write them |
 //! | [`cli`] | one file per command |
 
 pub mod board;
@@ -22,6 +24,8 @@ pub mod gateway;
 pub mod http;
 pub mod journal;
 pub mod metrics;
+mod notice;
 pub mod registry;
 pub mod router;
 pub mod supervisor;
+mod utc;

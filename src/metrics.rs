@@ -68,6 +68,8 @@ struct Inner {
     families: Families,
     journal_commit: Histogram,
     journal_events: Counter,
+    journal_writable: Gauge,
+    waiting_in_all: Gauge,
     networks: RwLock<HashMap<NetworkName, NetworkMetrics>>,
 }
 
@@ -80,6 +82,11 @@ struct Families {
     online: PerNetwork<Gauge>,
     lane_depth: PerNetwork<Gauge>,
     lane_age: PerNetwork<Gauge<f64, std::sync::atomic::AtomicU64>>,
+    waiting: PerNetwork<Gauge>,
+    quota_reached: PerNetwork<Gauge>,
+    gaps: PerNetwork<Counter>,
+    breaker_open: PerNetwork<Gauge>,
+    busy: PerReason,
     refused: PerReason,
     retries: PerReason,
     dead_letters: PerReason,
@@ -99,6 +106,11 @@ struct Series {
     online: Gauge,
     lane_depth: Gauge,
     lane_age: Gauge<f64, std::sync::atomic::AtomicU64>,
+    waiting: Gauge,
+    quota_reached: Gauge,
+    gaps: Counter,
+    breaker_open: Gauge,
+    busy: Reasons,
     refused: Reasons,
     retries: Reasons,
     dead_letters: Reasons,
@@ -132,12 +144,27 @@ impl Metrics {
             "Events committed to the journal",
             journal_events.clone(),
         );
+        let journal_writable = Gauge::default();
+        journal_writable.set(1);
+        registry.register(
+            "journal_writable",
+            "0 while the disk takes nothing and new input is refused",
+            journal_writable.clone(),
+        );
+        let waiting_in_all = Gauge::default();
+        registry.register(
+            "waiting_events",
+            "Events that not all channels of their room have finished with, from all networks and from before the start",
+            waiting_in_all.clone(),
+        );
         let families = Families::register(&mut registry);
         let metrics = Metrics(Arc::new(Inner {
             registry,
             families,
             journal_commit,
             journal_events,
+            journal_writable,
+            waiting_in_all,
             networks: RwLock::default(),
         }));
         for network in networks {
@@ -211,6 +238,22 @@ impl Metrics {
         self.network(network).lane(depth, oldest_age);
     }
 
+    /// The disk takes what is written, or not.
+    pub fn journal_writable(&self, writable: bool) {
+        self.0.journal_writable.set(i64::from(writable));
+    }
+
+    /// Whether the disk took what was written last.
+    pub fn is_journal_writable(&self) -> bool {
+        self.0.journal_writable.get() != 0
+    }
+
+    /// So many events wait, of all networks together.
+    pub fn waiting_in_all(&self, events: u64) {
+        let events = i64::try_from(events).unwrap_or(i64::MAX);
+        self.0.waiting_in_all.set(events);
+    }
+
     /// The journal has committed this many events.
     pub fn journal_commit(&self, took: Duration, events: usize) {
         self.0.journal_commit.observe(took.as_secs_f64());
@@ -267,6 +310,36 @@ impl NetworkMetrics {
         self.0.online.set(i64::from(online));
     }
 
+    /// So many events of the network wait for others.
+    pub fn waiting(&self, events: u64) {
+        let events = i64::try_from(events).unwrap_or(i64::MAX);
+        self.0.waiting.set(events);
+    }
+
+    /// No more of the network's events are taken for now, or they are again.
+    pub fn quota_reached(&self, reached: bool) {
+        self.0.quota_reached.set(i64::from(reached));
+    }
+
+    /// Messages may have been missed.
+    pub fn gap(&self) {
+        self.0.gaps.inc();
+    }
+
+    /// One more channel is paused by the loop breaker, or one less.
+    pub fn breaker_open(&self, open: bool) {
+        if open {
+            self.0.breaker_open.inc();
+        } else {
+            self.0.breaker_open.dec();
+        }
+    }
+
+    /// A report was put off.
+    pub fn busy(&self, reason: &'static str) {
+        self.0.busy.count(&self.0.network, reason);
+    }
+
     /// What waits in the network's lanes: their depths together, and the age of the oldest.
     pub fn lane(&self, depth: u64, oldest_age: Duration) {
         self.0
@@ -287,6 +360,11 @@ impl Families {
             online: Family::default(),
             lane_depth: Family::default(),
             lane_age: Family::default(),
+            waiting: Family::default(),
+            quota_reached: Family::default(),
+            gaps: Family::default(),
+            breaker_open: Family::default(),
+            busy: Family::default(),
             refused: Family::default(),
             retries: Family::default(),
             dead_letters: Family::default(),
@@ -334,6 +412,31 @@ impl Families {
             families.lane_age.clone(),
         );
         registry.register(
+            "waiting_from",
+            "Events of the network that not all channels of their room have finished with",
+            families.waiting.clone(),
+        );
+        registry.register(
+            "quota_reached",
+            "1 while so many events of the network wait that no more are taken",
+            families.quota_reached.clone(),
+        );
+        registry.register(
+            "gaps",
+            "Stretches of time in which messages of the network may have been missed for good",
+            families.gaps.clone(),
+        );
+        registry.register(
+            "breaker_open",
+            "Channels of the network that are paused because a foreign bridge sends our messages back",
+            families.breaker_open.clone(),
+        );
+        registry.register(
+            "busy",
+            "Reports that were put off, by reason",
+            families.busy.clone(),
+        );
+        registry.register(
             "refused",
             "What the network sent and what did not become an event, by reason",
             families.refused.clone(),
@@ -365,6 +468,11 @@ impl Families {
             online: self.online.get_or_create_owned(&label),
             lane_depth: self.lane_depth.get_or_create_owned(&label),
             lane_age: self.lane_age.get_or_create_owned(&label),
+            waiting: self.waiting.get_or_create_owned(&label),
+            quota_reached: self.quota_reached.get_or_create_owned(&label),
+            gaps: self.gaps.get_or_create_owned(&label),
+            breaker_open: self.breaker_open.get_or_create_owned(&label),
+            busy: Reasons::of(&self.busy, network, "quota"),
             refused: Reasons::of(&self.refused, network, "malformed"),
             retries: Reasons::of(&self.retries, network, "connection_lost"),
             dead_letters: Reasons::of(&self.dead_letters, network, "forbidden"),
@@ -421,6 +529,13 @@ mod tests {
             "comity_network_online{network=\"home\"} 0",
             "comity_reconnects_total{network=\"home\"} 0",
             "comity_journal_commit_seconds_count 0",
+            "comity_journal_writable 1",
+            "comity_waiting_events 0",
+            "comity_waiting_from{network=\"home\"} 0",
+            "comity_quota_reached{network=\"home\"} 0",
+            "comity_gaps_total{network=\"libera\"} 0",
+            "comity_breaker_open{network=\"libera\"} 0",
+            "comity_busy_total{network=\"libera\",reason=\"quota\"} 0",
             "comity_refused_total{network=\"libera\",reason=\"malformed\"} 0",
             "comity_retries_total{network=\"home\",reason=\"connection_lost\"} 0",
         ] {

@@ -92,14 +92,19 @@ async fn healthz() -> &'static str {
 }
 
 async fn readyz(State(admin): State<Admin>) -> Response {
-    let ready = admin.ready.get();
+    let journal = admin.metrics.is_journal_writable();
+    let ready = admin.ready.get() && journal;
     let status = if ready {
         StatusCode::OK
     } else {
         StatusCode::SERVICE_UNAVAILABLE
     };
     let networks = admin.snapshot().networks;
-    (status, Json(json!({"ready": ready, "networks": networks}))).into_response()
+    (
+        status,
+        Json(json!({"ready": ready, "journal_writable": journal, "networks": networks})),
+    )
+        .into_response()
 }
 
 async fn metrics(State(admin): State<Admin>) -> Response {

@@ -1,46 +1,174 @@
 //! Where reports come in: each network's [`Reports`](comity_bridge::Reports) end here.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use comity_bridge::report::Intake;
+use comity_bridge::report::{Gap, Intake};
 use comity_bridge::{
-    Answer, Batch, Capabilities, Channel, ChannelState, Clock, NetworkName, NetworkStatus,
-    Remembered, Skip, Verdict,
+    Answer, Batch, Capabilities, Channel, ChannelState, Clock, Incoming, NetworkName,
+    NetworkStatus, Remembered, RoomAddress, Skip, Timestamp, Verdict,
 };
 use tokio::time::Instant;
 
 use super::Router;
+use super::gaps;
 use super::grumbles::{Grumble, Grumbles};
+use super::quota::{Quota, Turn};
 use crate::board::Board;
-use crate::journal::{Append, Journal};
+use crate::config::Config;
+use crate::journal::{Append, Entry, Journal};
 use crate::metrics::Metrics;
 
 /// The gateway's side of every bridge's reports.
 pub struct Gate {
-    /// Makes entries of reports.
-    pub router: Router,
-    /// Makes them durable.
-    pub journal: Journal,
-    /// Has the states.
-    pub board: Arc<Board>,
-    /// Counts.
-    pub metrics: Metrics,
-    /// Says what `received` is.
-    pub clock: Clock,
+    router: Router,
+    journal: Journal,
+    board: Arc<Board>,
+    metrics: Metrics,
+    clock: Clock,
+    quota: Quota,
+    /// Networks whose gaps are said in the rooms' other channels.
+    say_gaps: HashSet<NetworkName>,
     grumbles: Grumbles,
 }
 
 impl Gate {
-    /// The gate to a journal.
-    pub fn new(router: Router, journal: Journal, board: Arc<Board>, metrics: Metrics) -> Self {
+    /// The gate to a journal. Nothing may come in before [`Gate::begin`].
+    pub fn new(config: &Config, journal: Journal, board: Arc<Board>, metrics: Metrics) -> Self {
+        let rooms: Vec<(RoomAddress, Vec<Channel>)> = config
+            .rooms
+            .iter()
+            .map(|room| (room.address.clone(), room.channels.clone()))
+            .collect();
+        let networks: Vec<NetworkName> = config
+            .networks
+            .iter()
+            .map(|network| network.name.clone())
+            .collect();
+        let say_gaps = config.networks.iter().filter(|n| n.delivery.say_gaps);
+        let say_gaps = say_gaps.map(|network| network.name.clone()).collect();
+        let router = Router::new(&config.gateway.domain, &rooms);
+        let logs = rooms.into_iter().filter_map(|(room, channels)| {
+            let head = journal.tail(&room)?.head();
+            Some((room, channels, head))
+        });
         Gate {
+            quota: Quota::new(&config.journal, &board, &networks, logs),
             router,
             journal,
             board,
             metrics,
             clock: Clock::System,
+            say_gaps,
             grumbles: Grumbles::default(),
+        }
+    }
+
+    /// Every lane has its place now.
+    pub fn begin(&self) {
+        self.quota.begin();
+    }
+
+    /// Brings the figures of what waits up to date.
+    pub fn count_waiting(&self) {
+        let (networks, all) = self.quota.waiting();
+        for (network, events) in networks {
+            self.metrics.network(network).waiting(events);
+        }
+        self.metrics.waiting_in_all(all);
+    }
+
+    /// Asks whether a network may send more, and says so when that has changed.
+    fn may_send(&self, network: &NetworkName) -> bool {
+        let leave = self.quota.ask(network);
+        match leave.network {
+            Some(Turn::Reached) => {
+                self.metrics.network(network).quota_reached(true);
+                tracing::warn!(%network, "so many of the network's events wait that no more are taken");
+            }
+            Some(Turn::Left) => {
+                self.metrics.network(network).quota_reached(false);
+                tracing::info!(%network, "the network's events are taken again");
+            }
+            None => {}
+        }
+        match leave.all {
+            Some(Turn::Reached) => {
+                tracing::warn!("so many events wait that no more are taken from any network");
+            }
+            Some(Turn::Left) => tracing::info!("events are taken again"),
+            None => {}
+        }
+        leave.granted
+    }
+
+    /// Puts a batch off. What it says of our own messages is stored all the same: that makes nothing wait, it ends waiting.
+    async fn put_off(&self, network: &NetworkName, incoming: Vec<Incoming>) {
+        let own = incoming.into_iter().filter(|i| i.own.is_some());
+        let now = self.clock.now();
+        let entries: Vec<Entry> = own.map(|i| self.router.admit(network, i, now)).collect();
+        if !entries.is_empty() {
+            let append = Append {
+                network: network.clone(),
+                entries,
+                cursor: None,
+                writes: Vec::new(),
+            };
+            // The batch comes again with all of it.
+            self.journal.append(append).await;
+        }
+    }
+
+    /// What is said of a batch's gaps.
+    fn gap_notices(&self, network: &NetworkName, gaps: &[Gap], now: Timestamp) -> Vec<Entry> {
+        if !self.say_gaps.contains(network) {
+            return Vec::new();
+        }
+        let ours = gaps.iter().filter(|gap| gap.channel.network() == network);
+        ours.filter_map(|gap| self.router.gap_notice(gap, now))
+            .map(|draft| Entry::Event(Box::new(draft)))
+            .collect()
+    }
+
+    /// Counts what waits from now on, room by room.
+    fn count_accepted(
+        &self,
+        network: &NetworkName,
+        rooms: &[Option<RoomAddress>],
+        verdicts: &[Verdict],
+    ) {
+        let accepted = rooms.iter().zip(verdicts).filter_map(|(room, verdict)| {
+            matches!(verdict, Verdict::Accepted(_))
+                .then_some(room.as_ref())
+                .flatten()
+        });
+        let mut run: Option<(&RoomAddress, u64)> = None;
+        for room in accepted {
+            match &mut run {
+                Some((known, events)) if *known == room => *events += 1,
+                _ => {
+                    if let Some((known, events)) = run.replace((room, 1)) {
+                        self.quota.committed(network, known, events);
+                    }
+                }
+            }
+        }
+        if let Some((room, events)) = run {
+            self.quota.committed(network, room, events);
+        }
+    }
+
+    fn count_gaps(&self, network: &NetworkName, gaps: &[Gap]) {
+        for gap in gaps {
+            self.metrics.network(network).gap();
+            tracing::warn!(
+                channel = %gap.channel,
+                from = crate::utc::exactly(gap.from),
+                until = crate::utc::exactly(gap.until),
+                seconds = gaps::seconds(gap),
+                "messages of this time may be missing"
+            );
         }
     }
 
@@ -64,21 +192,36 @@ impl Gate {
 #[async_trait]
 impl Intake for Gate {
     async fn commit(&self, network: &NetworkName, batch: Batch) -> Answer {
+        let brings_events = batch.incoming.iter().any(|i| i.own.is_none());
+        if brings_events && !self.may_send(network) {
+            self.metrics.network(network).busy("quota");
+            self.put_off(network, batch.incoming).await;
+            return Answer::Busy;
+        }
         let received = self.clock.now();
-        let entries = batch
-            .incoming
-            .into_iter()
-            .map(|i| self.router.admit(network, i, received))
-            .collect();
+        // A gap is before what the batch brings.
+        let mut entries = self.gap_notices(network, &batch.gaps, received);
+        let notices = entries.len();
+        entries.extend(
+            batch
+                .incoming
+                .into_iter()
+                .map(|i| self.router.admit(network, i, received)),
+        );
+        let rooms: Vec<Option<RoomAddress>> = entries.iter().map(room).collect();
         let append = Append {
             network: network.clone(),
             entries,
             cursor: batch.cursor,
             writes: batch.writes,
         };
-        let Some(verdicts) = self.journal.append(append).await else {
+        let Some(mut verdicts) = self.journal.append(append).await else {
+            self.metrics.network(network).busy("journal");
             return Answer::Busy;
         };
+        self.count_gaps(network, &batch.gaps);
+        self.count_accepted(network, &rooms, &verdicts);
+        verdicts.drain(..notices);
         for verdict in &verdicts {
             match verdict {
                 Verdict::Accepted(event) => {
@@ -135,3 +278,14 @@ impl Intake for Gate {
         }
     }
 }
+
+fn room(entry: &Entry) -> Option<RoomAddress> {
+    match entry {
+        Entry::Event(draft) => Some(draft.room.clone()),
+        Entry::Receipt(..) | Entry::Refused(_) => None,
+    }
+}
+
+#[cfg(test)]
+#[path = "intake_tests.rs"]
+mod tests;

@@ -3,19 +3,21 @@
 //! All of it is a function of the report and the configuration; what needs the log (`seq`, the meaning of native
 //! references, whether it is there already) happens at the commit, in the journal.
 
+mod gaps;
 mod grumbles;
 mod identity;
 mod intake;
 mod loop_guard;
 mod policy;
+mod quota;
 
 use std::collections::{HashMap, HashSet};
 
 use comity_bridge::report::Refusal;
-use comity_bridge::{Channel, EventId, Incoming, NativeId, NetworkName, RoomAddress, Timestamp};
-use ulid::Ulid;
+use comity_bridge::{Channel, Incoming, NativeId, NetworkName, RoomAddress, Timestamp};
 
 use crate::journal::{Draft, Entry};
+use crate::notice::new_id;
 
 pub use intake::Gate;
 
@@ -77,11 +79,9 @@ impl Router {
         policy::check(&incoming)?;
         let author = identity::author(&self.domain, network, incoming.author)?;
         loop_guard::check(&self.domain, &self.networks, &author, network)?;
+        let via = loop_guard::way(&self.domain, incoming.via)?;
         Ok(Draft {
-            id: EventId::from_ulid(Ulid::from_parts(
-                u64::try_from(received.0).unwrap_or(0),
-                rand::random(),
-            )),
+            id: new_id(received),
             room: room.clone(),
             channel: incoming.channel,
             source_id: incoming.source_id,
@@ -89,15 +89,20 @@ impl Router {
             time: policy::plausible(incoming.claimed, received),
             received,
             content: incoming.content,
-            via: vec![self.domain.clone()],
+            via,
         })
+    }
+
+    /// The room that a channel shows.
+    fn room(&self, channel: &Channel) -> Option<&RoomAddress> {
+        self.rooms.get(channel)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use comity_bridge::event::{Join, Message, MessageKind, Typing};
-    use comity_bridge::{Content, DeliveryKey, NativeAuthor, SourceId, Text};
+    use comity_bridge::{Content, DeliveryKey, EventId, NativeAuthor, SourceId, Text};
 
     use super::*;
 
@@ -191,6 +196,19 @@ mod tests {
     fn an_event_of_this_gateway_that_comes_back_through_a_peer_is_a_loop() {
         let mut incoming = said("libera/#rust", "hi");
         incoming.author.address = Some("bob@home.gw1.example".parse().expect("an address"));
+        assert!(matches!(admit(incoming), Entry::Refused(Refusal::Loop)));
+    }
+
+    #[test]
+    fn an_event_that_has_passed_this_gateway_is_a_loop_whoever_wrote_it() {
+        let mut incoming = said("libera/#rust", "hi");
+        incoming.author.address = Some("carol@gw3.example".parse().expect("an address"));
+        incoming.via = vec!["gw3.example".to_owned(), "gw2.example".to_owned()];
+        let Entry::Event(draft) = admit(incoming.clone()) else {
+            panic!("refused")
+        };
+        assert_eq!(draft.via, ["gw3.example", "gw2.example", "gw1.example"]);
+        incoming.via.insert(1, "gw1.example".to_owned());
         assert!(matches!(admit(incoming), Entry::Refused(Refusal::Loop)));
     }
 
