@@ -1,4 +1,9 @@
-//! A TCP proxy between a gateway and a server, which a test can shut, open and speak into.
+//! A TCP proxy between a gateway and a server, which a test can shut, open, speak into and spoil.
+//!
+//! Each direction has a [`Weather`] of its own. What chance there is in it comes from the gate's
+//! seed, so that a run can be repeated.
+
+mod weather;
 
 use std::sync::{
     Arc,
@@ -6,45 +11,60 @@ use std::sync::{
 };
 
 use anyhow::Result;
+use rand::{SeedableRng, rngs::StdRng};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     sync::{broadcast, watch},
     task::JoinHandle,
 };
 
-/// A gate in front of one server. Connections wait at a shut gate; shutting cuts those inside.
+pub use self::weather::Weather;
+use self::weather::{Carrier, End};
+
+/// A gate in front of one server. Connections wait at a shut gate; shutting ends those inside.
 #[derive(Debug)]
 pub struct Gate {
     address: String,
-    open: watch::Sender<bool>,
-    injections: broadcast::Sender<Vec<u8>>,
-    passed: Arc<AtomicUsize>,
+    passage: Passage,
     porter: JoinHandle<()>,
+}
+
+/// Which bytes are meant.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Direction {
+    /// From whoever connected to whom the gate stands in front of.
+    Forth,
+    /// The answers.
+    Back,
 }
 
 impl Gate {
     /// An open gate to `upstream`, on a port of its own at `ip`.
     pub async fn new(ip: &str, upstream: &str) -> Result<Self> {
-        let listener = TcpListener::bind((ip, 0)).await?;
+        Self::at(&format!("{ip}:0"), upstream, 0).await
+    }
+
+    /// An open gate to `upstream` that listens at `address`, with a seed for what is random in its
+    /// weather.
+    pub async fn at(address: &str, upstream: &str, seed: u64) -> Result<Self> {
+        let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?.to_string();
-        let open = watch::Sender::new(true);
-        let injections = broadcast::Sender::new(64);
-        let passed = Arc::new(AtomicUsize::new(0));
-        let porter = tokio::spawn(stand(
-            listener,
-            Passage {
-                upstream: upstream.to_owned(),
-                open: open.clone(),
-                injections: injections.clone(),
-                passed: passed.clone(),
-            },
-        ));
+        let passage = Passage {
+            upstream: upstream.to_owned(),
+            open: watch::Sender::new(true),
+            cuts: watch::Sender::new(0),
+            weather: [
+                watch::Sender::new(Weather::Fair),
+                watch::Sender::new(Weather::Fair),
+            ],
+            injections: broadcast::Sender::new(64),
+            passed: Arc::new(AtomicUsize::new(0)),
+            seed,
+        };
+        let porter = tokio::spawn(stand(listener, passage.clone()));
         Ok(Self {
             address,
-            open,
-            injections,
-            passed,
+            passage,
             porter,
         })
     }
@@ -54,42 +74,68 @@ impl Gate {
         &self.address
     }
 
-    /// Cuts all connections and lets none through until [`Gate::open`].
+    /// Its port.
+    pub fn port(&self) -> u16 {
+        let port = self.address.rsplit(':').next().unwrap_or_default();
+        port.parse().expect("a bound address ends in a port")
+    }
+
+    /// Ends all connections and lets none through until [`Gate::open`].
     pub fn shut(&self) {
-        self.open.send_replace(false);
+        self.passage.open.send_replace(false);
     }
 
     /// Lets connections through again.
     pub fn open(&self) {
-        self.open.send_replace(true);
+        self.passage.open.send_replace(true);
+    }
+
+    /// Resets all connections (RST, not FIN); new ones pass.
+    pub fn cut(&self) {
+        self.passage.cuts.send_modify(|cuts| *cuts += 1);
+    }
+
+    /// What becomes of the bytes of one direction from now on, in every connection. One that has
+    /// lost bytes is reset when the weather changes again: nobody could make sense of the rest.
+    pub fn weather(&self, direction: Direction, weather: Weather) {
+        self.passage.weather[direction as usize].send_replace(weather);
+    }
+
+    /// Fair weather both ways.
+    pub fn clear(&self) {
+        self.weather(Direction::Forth, Weather::Fair);
+        self.weather(Direction::Back, Weather::Fair);
     }
 
     /// How many connections went through so far.
     pub fn passed(&self) -> usize {
-        self.passed.load(Ordering::SeqCst)
+        self.passage.passed.load(Ordering::SeqCst)
     }
 
     /// Sends bytes to the gateway as if the server had sent them. Only on a link that is quiet,
     /// since nothing here knows where a line or a stanza ends.
     pub fn inject(&self, bytes: &[u8]) -> Result<()> {
-        self.injections.send(bytes.to_vec())?;
+        self.passage.injections.send(bytes.to_vec())?;
         Ok(())
     }
 }
 
 impl Drop for Gate {
     fn drop(&mut self) {
-        self.open.send_replace(false);
+        self.shut();
         self.porter.abort();
     }
 }
 
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 struct Passage {
     upstream: String,
     open: watch::Sender<bool>,
+    cuts: watch::Sender<usize>,
+    weather: [watch::Sender<Weather>; 2],
     injections: broadcast::Sender<Vec<u8>>,
     passed: Arc<AtomicUsize>,
+    seed: u64,
 }
 
 async fn stand(listener: TcpListener, passage: Passage) {
@@ -98,7 +144,7 @@ async fn stand(listener: TcpListener, passage: Passage) {
     }
 }
 
-/// Carries one connection until an end closes, or the gate shuts.
+/// Carries one connection until an end closes, the gate shuts or the weather ends it.
 async fn pass(mut near: TcpStream, passage: Passage) -> std::io::Result<()> {
     let mut open = passage.open.subscribe();
     if open.wait_for(|open| *open).await.is_err() {
@@ -107,64 +153,29 @@ async fn pass(mut near: TcpStream, passage: Passage) -> std::io::Result<()> {
     let mut far = TcpStream::connect(&passage.upstream).await?;
     near.set_nodelay(true)?;
     far.set_nodelay(true)?;
-    passage.passed.fetch_add(1, Ordering::SeqCst);
-    let mut injections = passage.injections.subscribe();
-    let (mut up, mut down) = (vec![0; 16 * 1024], vec![0; 16 * 1024]);
-    loop {
+    let number = passage.passed.fetch_add(1, Ordering::SeqCst) as u64;
+    let mut cuts = passage.cuts.subscribe();
+    let [forth, back] = [0, 1].map(|direction| Carrier {
+        weather: passage.weather[direction].clone(),
+        injections: (direction == Direction::Back as usize).then(|| passage.injections.subscribe()),
+        dice: StdRng::seed_from_u64(passage.seed ^ (number << 1 | direction as u64)),
+    });
+    let end = {
+        let (near_read, near_write) = near.split();
+        let (far_read, far_write) = far.split();
         tokio::select! {
-            read = near.read(&mut up) => match read? {
-                0 => return Ok(()),
-                count => far.write_all(&up[..count]).await?,
-            },
-            read = far.read(&mut down) => match read? {
-                0 => return Ok(()),
-                count => near.write_all(&down[..count]).await?,
-            },
-            injected = injections.recv() => {
-                if let Ok(bytes) = injected {
-                    near.write_all(&bytes).await?;
-                }
-            }
-            () = shut(&mut open) => return Ok(()),
+            end = forth.carry(near_read, far_write) => end,
+            end = back.carry(far_read, near_write) => end,
+            _ = open.wait_for(|open| !*open) => End::Closed,
+            _ = cuts.changed() => End::Reset,
         }
+    };
+    if matches!(end, End::Reset) {
+        near.set_zero_linger()?;
+        far.set_zero_linger()?;
     }
-}
-
-/// Returns when the gate is shut, or gone.
-async fn shut(open: &mut watch::Receiver<bool>) {
-    while *open.borrow_and_update() {
-        if open.changed().await.is_err() {
-            return;
-        }
-    }
+    Ok(())
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn a_gate_carries_speaks_and_cuts() {
-        let server = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
-        let upstream = server.local_addr().unwrap().to_string();
-        let gate = Gate::new("127.0.0.1", &upstream).await.unwrap();
-        let mut client = TcpStream::connect(gate.address()).await.unwrap();
-        let (mut far, _) = server.accept().await.unwrap();
-
-        client.write_all(b"up").await.unwrap();
-        let mut two = [0; 2];
-        far.read_exact(&mut two).await.unwrap();
-        assert_eq!(&two, b"up");
-        gate.inject(b"in").unwrap();
-        client.read_exact(&mut two).await.unwrap();
-        assert_eq!(&two, b"in");
-
-        gate.shut();
-        assert_eq!(client.read(&mut two).await.unwrap(), 0);
-        let waiting = TcpStream::connect(gate.address()).await.unwrap();
-        assert_eq!(gate.passed(), 1);
-        gate.open();
-        server.accept().await.unwrap();
-        drop(waiting);
-    }
-}
+mod tests;

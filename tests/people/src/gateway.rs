@@ -28,6 +28,8 @@ pub struct Gateway {
     admin: String,
     public_port: u16,
     child: Option<Child>,
+    wrapper: Vec<String>,
+    failpoint: Option<String>,
     http: reqwest::Client,
 }
 
@@ -74,6 +76,8 @@ impl Gateway {
             admin,
             public_port,
             child: None,
+            wrapper: Vec::new(),
+            failpoint: None,
             http: reqwest::Client::builder().no_proxy().build()?,
         };
         fs::write(gateway.config(), gateway.main_file(plan))?;
@@ -146,12 +150,18 @@ impl Gateway {
         // A test that ends in a panic must leave no daemon behind: the kernel ends it with us.
         let child = Command::new("setpriv")
             .args(["--pdeathsig", "KILL"])
+            .args(&self.wrapper)
             .arg(&self.binary)
             .args(["run", "--config"])
             .arg(self.config())
             .env(
                 "RUST_LOG",
                 std::env::var("COMITY_TEST_LOG").unwrap_or_else(|_| "info".into()),
+            )
+            .envs(
+                self.failpoint
+                    .iter()
+                    .map(|place| ("COMITY_FAILPOINT", place)),
             )
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
@@ -163,6 +173,56 @@ impl Gateway {
         Ok(())
     }
 
+    /// Every start from now on kills the daemon at a place of its own code (`irc.read@7`); needs a
+    /// binary that was built with the feature `failpoints`. `None` is as usual.
+    pub fn arm(&mut self, failpoint: Option<String>) {
+        self.failpoint = failpoint;
+    }
+
+    /// Every start from now on runs the daemon by another program, such as `prlimit`, that becomes it.
+    pub fn run_by(&mut self, program: &[&str]) {
+        self.wrapper = program.iter().map(|word| (*word).to_owned()).collect();
+    }
+
+    /// How the daemon ended, if it did so by itself.
+    pub fn ended(&mut self) -> Result<Option<ExitStatus>> {
+        let status = self.running()?.try_wait()?;
+        if status.is_some() {
+            self.child = None;
+        }
+        Ok(status)
+    }
+
+    /// The daemon's process id.
+    pub fn pid(&self) -> Result<u32> {
+        self.child
+            .as_ref()
+            .and_then(Child::id)
+            .ok_or_else(|| anyhow!("{} is not running", self.domain))
+    }
+
+    /// Sends the daemon a signal that does not end it: `STOP`, `CONT`.
+    pub async fn signal(&self, signal: &str) -> Result<()> {
+        let id = self.pid()?;
+        let sent = Command::new("kill")
+            .arg(format!("-{signal}"))
+            .arg(id.to_string())
+            .status()
+            .await?;
+        if !sent.success() {
+            bail!("kill -{signal} {id}: {sent}");
+        }
+        Ok(())
+    }
+
+    /// Whether the daemon is stopped by SIGSTOP.
+    pub fn is_stopped(&self) -> Result<bool> {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid()?))?;
+        // The state stands behind the name, which may hold anything but ends with the last bracket.
+        let state = stat.rsplit_once(") ").map(|(_, rest)| rest.chars().next());
+        Ok(state.flatten() == Some('T'))
+    }
+
     /// Kills the daemon with SIGKILL.
     pub async fn kill(&mut self) -> Result<()> {
         let mut child = self.take_child()?;
@@ -172,18 +232,8 @@ impl Gateway {
 
     /// Ends the daemon with SIGTERM (or `INT`) and returns how it ended.
     pub async fn stop(&mut self, signal: &str) -> Result<ExitStatus> {
+        self.signal(signal).await?;
         let mut child = self.take_child()?;
-        let id = child
-            .id()
-            .ok_or_else(|| anyhow!("{} has ended", self.domain))?;
-        let sent = Command::new("kill")
-            .arg(format!("-{signal}"))
-            .arg(id.to_string())
-            .status()
-            .await?;
-        if !sent.success() {
-            bail!("kill -{signal} {id}: {sent}");
-        }
         tokio::time::timeout(PATIENCE, child.wait())
             .await
             .map_err(|_| {

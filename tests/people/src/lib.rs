@@ -23,7 +23,7 @@ mod xmpp;
 pub use reqwest;
 pub use tokio_xmpp::minidom;
 
-pub use gate::Gate;
+pub use gate::{Direction, Gate, Weather};
 pub use gateway::{Gateway, GatewayPlan, Room};
 pub use irc::Irc;
 pub use lab::Lab;

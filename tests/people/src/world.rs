@@ -9,12 +9,14 @@ use anyhow::{Context as _, Result, bail};
 use futures_util::future::try_join_all;
 
 use crate::{
+    gate::Gate,
     gateway::{Gateway, GatewayPlan, Room},
     history::{Account, Fault, View},
     irc::Irc,
     lab::Lab,
     matrix::Matrix,
     person::{PATIENCE, Person},
+    ports::free_port,
     slots::{MATRIX_NETWORK, Slot},
     xmpp::Xmpp,
 };
@@ -49,6 +51,8 @@ pub struct Links {
     pub prosody: String,
     /// Synapse, `http://..`.
     pub synapse: String,
+    /// Whether a gate stands in front of the application service, [`World::push`].
+    pub gated_push: bool,
 }
 
 impl Links {
@@ -59,6 +63,7 @@ impl Links {
             inspircd: (lab.address("INSPIRCD_TLS"), true),
             prosody: lab.address("XMPP_COMPONENT"),
             synapse: lab.value("MATRIX_URL").to_owned(),
+            gated_push: false,
         }
     }
 }
@@ -105,6 +110,8 @@ pub struct World {
     pub plan: WorldPlan,
     /// Where the first gateway sits.
     pub slot: Slot,
+    /// Between Synapse and the first gateway's application service, if the plan wants it.
+    pub push: Option<Gate>,
     /// On ngIRCd, Prosody and Synapse.
     pub first: Gateway,
     /// On InspIRCd.
@@ -132,6 +139,15 @@ impl World {
     /// Everything but starting the gateways.
     pub async fn prepare(lab: Lab, plan: WorldPlan) -> Result<Self> {
         let slot = Slot::lease(&lab, &plan.binary).await?;
+        let (matrix_file, push) = if plan.links.gated_push {
+            let behind = format!("{}:{}", lab.ip(), free_port(lab.ip())?);
+            let (announced, _) = slot.appservice(&lab)?;
+            let file = slot.matrix_file_through(&lab, &plan.links.synapse)?;
+            let file = file.replace(&announced, &behind);
+            (file, Some(Gate::at(&announced, &behind, 0).await?))
+        } else {
+            (slot.matrix_file_through(&lab, &plan.links.synapse)?, None)
+        };
         let [ann, bea, dan] = &plan.people;
         let ngircd_address = lab.address("NGIRCD");
         let inspircd_address = lab.address("INSPIRCD");
@@ -170,10 +186,7 @@ impl World {
                     "prosody".to_owned(),
                     xmpp_file(&lab, &plan.links.prosody, &slot.component),
                 ),
-                (
-                    MATRIX_NETWORK.to_owned(),
-                    slot.matrix_file_through(&lab, &plan.links.synapse)?,
-                ),
+                (MATRIX_NETWORK.to_owned(), matrix_file),
                 ("peers".to_owned(), federation_file(&lab)),
             ],
         })?;
@@ -204,6 +217,7 @@ impl World {
             lab,
             plan,
             slot,
+            push,
             first,
             second,
             ngircd,
