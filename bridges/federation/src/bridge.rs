@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use comity_bridge::{
     Bridge, BridgeError, Capabilities, Endpoint, HttpExchange, Link, Listener, NetworkName,
-    NetworkStatus, Request,
+    NetworkStatus, Request, failpoint,
 };
 use comity_net::guard::Guard;
 use comity_net::{resolver, tls};
@@ -27,7 +27,7 @@ use crate::peers::Peers;
 use crate::server::{Server, retry_all_pending};
 use crate::session::ShelfError;
 use crate::session::compose::Author;
-use crate::wire::api::MAX_PUSH;
+use crate::wire::api::{MAX_PUSH, PUSH_PATH};
 use crate::{inbound, outbound};
 
 /// Deliveries of one room handed over at once; as many as go in one push.
@@ -36,6 +36,8 @@ const WINDOW: usize = 50;
 const MAX_EXCHANGES: usize = 256;
 /// How often events that wait for a key are looked at again.
 const PENDING_ROUND: Duration = Duration::from_secs(30);
+/// How long a test that kills us after an acknowledgement lets it travel.
+const ACKED: Duration = Duration::from_millis(100);
 
 /// One configured federation network.
 pub struct FederationBridge {
@@ -187,9 +189,15 @@ async fn serve(node: Arc<Node>, mut http: mpsc::Receiver<HttpExchange>, tasks: C
         let server = Arc::clone(&server);
         tokio::spawn(async move {
             let _place = place;
+            let is_push = exchange.request.uri().path() == PUSH_PATH;
             let answer = server.answer(exchange.request).await;
             // The client may have gone away.
             drop(exchange.reply.send(answer));
+            if is_push && failpoint::is_set("federation.acked") {
+                // The listener's task writes the answer; nothing tells when it has.
+                tokio::time::sleep(ACKED).await;
+                failpoint::reached("federation.acked");
+            }
         });
     }
 }

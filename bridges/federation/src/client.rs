@@ -3,6 +3,8 @@
 //! SNI, `Host` and `@authority` are the server's domain, whatever host DNS sent us to; the certificate must
 //! be valid for that domain (PROTOCOL 3.5). Redirects are answers like any other: not followed.
 
+mod body;
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -12,7 +14,7 @@ use bytes::Bytes;
 use http::header::{ACCEPT, HOST};
 use http::uri::Uri;
 use http::{Method, Request, Response, Version};
-use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::pki_types::ServerName as TlsName;
@@ -21,6 +23,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_util::task::AbortOnDropHandle;
 
+use self::body::RequestBody;
 use crate::discovery::{Discovery, DiscoveryError, HTTPS, Place};
 use crate::ident::ServerName;
 use crate::wire::api::WellKnown;
@@ -81,8 +84,8 @@ struct Connection {
 }
 
 enum Sender {
-    One(http1::SendRequest<Full<Bytes>>),
-    Two(http2::SendRequest<Full<Bytes>>),
+    One(http1::SendRequest<RequestBody>),
+    Two(http2::SendRequest<RequestBody>),
 }
 
 impl Https {
@@ -277,7 +280,7 @@ async fn exchange(
             parts.version = Version::HTTP_11;
             sender.ready().await.map_err(broken)?;
             sender
-                .send_request(Request::from_parts(parts, Full::new(body)))
+                .send_request(Request::from_parts(parts, RequestBody::new(body)))
                 .await
                 .map_err(broken)?
         }
@@ -292,7 +295,7 @@ async fn exchange(
             parts.version = Version::HTTP_2;
             sender.ready().await.map_err(broken)?;
             sender
-                .send_request(Request::from_parts(parts, Full::new(body)))
+                .send_request(Request::from_parts(parts, RequestBody::new(body)))
                 .await
                 .map_err(broken)?
         }

@@ -8,6 +8,7 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
+use comity_bridge::failpoint;
 use serde::{Deserialize, Serialize};
 
 use crate::ident::{Kid, ServerName, decode_hash};
@@ -107,6 +108,7 @@ fn read_or_make(path: &Path, now_ms: u64) -> Result<(OwnKey, u64), IdentityError
             let file = make(now_ms)?;
             let json = serde_json::to_vec(&file).expect("strings and a number");
             write_new(path, &json)?;
+            failpoint::reached("federation.key");
             file
         }
         Err(source) => {
@@ -148,6 +150,7 @@ fn write_new(path: &Path, bytes: &[u8]) -> Result<(), IdentityError> {
             .open(&temporary)?;
         file.write_all(bytes)?;
         file.sync_all()?;
+        failpoint::reached("federation.key");
         fs::rename(&temporary, path)?;
         if let Some(directory) = path.parent() {
             fs::File::open(directory)?.sync_all()?;
@@ -185,6 +188,26 @@ mod tests {
             Identity::open(directory.path(), 3).expect("read").recovery,
             first.recovery
         );
+    }
+
+    /// Every place at which a first start can be killed leaves something that the next one goes on with.
+    #[test]
+    fn a_first_start_that_is_cut_short_leaves_a_usable_identity() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = |name: &str| directory.path().join(name);
+        fs::write(path("signing.new"), "{\"kid\":\"k1").expect("half a key file");
+        let first = Identity::open(directory.path(), 1).expect("made");
+        fs::remove_file(path("recovery.hash")).expect("not written yet");
+        let second = Identity::open(directory.path(), 2).expect("read");
+        assert_eq!(
+            (second.public(), &second.recovery),
+            (first.public(), &first.recovery)
+        );
+        fs::remove_file(path("recovery.hash")).expect("not written yet");
+        fs::rename(path("recovery.key"), path("recovery.new")).expect("not renamed yet");
+        let third = Identity::open(directory.path(), 3).expect("made anew");
+        assert_eq!(third.public(), first.public());
+        assert!(Identity::open(directory.path(), 4).is_ok());
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::time::Duration;
 use comity_bridge::event::Message;
 use comity_bridge::{
     Answer, Batch, Content, Incoming, NativeAuthor, NativeRef, SourceId, Timestamp, UserAddress,
-    Verdict,
+    Verdict, failpoint,
 };
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
@@ -77,6 +77,7 @@ async fn round(node: &Node) -> Result<Round, ShelfError> {
             .iter()
             .map(|incoming| incoming.source_id.clone())
             .collect();
+        failpoint::reached("federation.parsed");
         match node
             .reports
             .commit(Batch {
@@ -86,6 +87,7 @@ async fn round(node: &Node) -> Result<Round, ShelfError> {
             .await
         {
             Answer::Committed(verdicts) => {
+                failpoint::reached("federation.committed");
                 for (id, verdict) in ids.iter().zip(&verdicts) {
                     if let Verdict::Refused(refusal) = verdict {
                         tracing::debug!(event = %id, reason = refusal.as_str(), "event refused by the gateway");
@@ -148,8 +150,16 @@ fn to_incoming(node: &Node, unreported: &Unreported) -> Option<Incoming> {
         claimed: i64::try_from(event.hlc.0).ok().map(Timestamp),
         own: None,
         content,
-        via: Vec::new(),
+        via: path(&event),
     })
+}
+
+/// The gateways that the event has passed, oldest first: what its path names, and the one that signed it.
+fn path(event: &Event) -> Vec<String> {
+    let mut via: Vec<String> = event.prov.iter().map(|hop| hop.via.to_string()).collect();
+    via.push(event.origin.to_string());
+    via.dedup();
+    via
 }
 
 fn read_author(event: &Event, body: &Value) -> NativeAuthor {

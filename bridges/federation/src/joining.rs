@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use comity_bridge::{Access, Channel, ChannelState, JoinOptions};
+use comity_bridge::{Access, Channel, ChannelState, JoinOptions, failpoint};
 use comity_net::Backoff;
 use futures_util::StreamExt as _;
 use futures_util::stream;
@@ -216,6 +216,7 @@ async fn join(node: &Arc<Node>, alias: Alias) -> Result<(), JoinError> {
             .await?;
         (room.id.clone(), own)
     };
+    failpoint::reached("federation.joining");
     let events = own.iter().cloned().filter_map(api::raw).collect();
     let body = serde_json::to_vec(&Join { room: id, events }).expect("names and raw JSON");
     let answer: JoinAnswer = node

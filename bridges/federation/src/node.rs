@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use comity_bridge::{Channel, Clock, NetworkName, Reports};
-use http::header::{CONTENT_TYPE, HeaderValue};
+use http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use http::{Method, Request, Response};
 use rand::Rng as _;
 use rand::distr::Alphanumeric;
@@ -143,7 +143,15 @@ fn read_answer<T: DeserializeOwned>(
             .map_err(|_| RequestError::Malformed(server.clone()));
     }
     let problem: Option<Problem> = serde_json::from_slice(answer.body()).ok();
-    let retry_after = problem.as_ref().and_then(|problem| problem.retry_after);
+    // Something between us and the server, such as a proxy, has only the header.
+    let header = || {
+        let value = answer.headers().get(RETRY_AFTER)?.to_str().ok()?;
+        value.trim().parse().ok()
+    };
+    let retry_after = problem
+        .as_ref()
+        .and_then(|problem| problem.retry_after)
+        .or_else(header);
     let reason = problem.map_or_else(String::new, |problem| {
         clip(&format!("{}: {}", problem.error, problem.reason))
     });

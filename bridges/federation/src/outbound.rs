@@ -10,6 +10,7 @@ use std::time::Duration;
 use comity_bridge::event::Message;
 use comity_bridge::{
     Content, Delivery, DeliveryError, Event as GatewayEvent, NativeId, NativeRef, Outcome, Refs,
+    failpoint,
 };
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
@@ -43,6 +44,9 @@ struct Order {
 
 /// Makes events of deliveries, in order and in one transaction, and tells what became of each.
 pub async fn deliver(node: &Arc<Node>, deliveries: Vec<Delivery>, shutdown: &CancellationToken) {
+    if !deliveries.is_empty() {
+        failpoint::reached("federation.handed");
+    }
     let orders: Vec<Order> = deliveries
         .iter()
         .map(|delivery| order(node, delivery))
@@ -62,6 +66,9 @@ pub async fn deliver(node: &Arc<Node>, deliveries: Vec<Delivery>, shutdown: &Can
         .await;
     match made {
         Ok((outcomes, wake)) => {
+            if !outcomes.is_empty() {
+                failpoint::reached("federation.receipt");
+            }
             for (delivery, outcome) in deliveries.into_iter().zip(outcomes) {
                 finish(delivery, outcome);
             }

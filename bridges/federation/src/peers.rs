@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use comity_bridge::failpoint;
 use comity_net::Backoff;
 use http::Method;
 use tokio::sync::Notify;
@@ -134,6 +135,7 @@ async fn round(node: &Node, peer: &ServerName, drop_forbidden: bool) -> Result<b
         return Ok(false);
     }
     let results = push(node, peer, &batch).await?;
+    failpoint::reached("federation.written");
     let mut done = Vec::with_capacity(batch.len());
     let mut setback = None;
     for (event, result) in batch.iter().zip(results) {

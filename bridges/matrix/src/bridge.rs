@@ -16,7 +16,7 @@ use bytes::Bytes;
 use comity_bridge::{
     Answer as Verdict, Batch, Bridge, BridgeError, Capabilities, DeliveryKey, Endpoint,
     HttpExchange, Incoming, Link, Listener, NativeId, NetworkStatus, Outcome, Receipts, Reports,
-    Request,
+    Request, failpoint,
 };
 use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt};
@@ -183,6 +183,9 @@ impl Driver {
     }
 
     fn request(&mut self, request: Request) {
+        if matches!(request, Request::Deliver(_)) {
+            failpoint::reached("matrix.handed");
+        }
         match request {
             Request::Join(channel, _) => self.session.handle_join(now(), channel),
             Request::Leave(channel) => self.session.handle_leave(now(), &channel),
@@ -200,6 +203,7 @@ impl Driver {
     }
 
     fn exchange(&mut self, exchange: HttpExchange) {
+        failpoint::reached("matrix.read");
         let Some(pushed) = door::admit(&self.config, &self.reports, exchange) else {
             return;
         };
@@ -218,6 +222,9 @@ impl Driver {
         match done {
             Done::Answer(id, result) => {
                 self.calling -= 1;
+                if matches!(result, Ok(Answer::Sent(_))) {
+                    failpoint::reached("matrix.receipt");
+                }
                 self.session.handle_answer(now(), id, result);
             }
             Done::Planned(key, receipts, durable) => {
@@ -284,6 +291,9 @@ impl Driver {
 
     fn start(&mut self, id: CallId, call: Call) {
         self.calling += 1;
+        if matches!(call, Call::Join { .. }) {
+            failpoint::reached("matrix.joining");
+        }
         let client = self.client.clone();
         self.tasks.push(Box::pin(async move {
             Done::Answer(id, client.ask(&call).await)

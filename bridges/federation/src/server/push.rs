@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use comity_bridge::failpoint;
 use http::StatusCode;
 use tokio_util::sync::CancellationToken;
 
@@ -23,6 +24,7 @@ pub(super) async fn push(
     peer: &ServerName,
     body: &[u8],
 ) -> Answer {
+    failpoint::reached("federation.read");
     let push: Push =
         serde_json::from_slice(body).map_err(|error| Refusal::malformed(error.to_string()))?;
     let is_name =

@@ -220,6 +220,10 @@ async fn a_line_crosses_both_ways_and_the_second_gateway_knows_only_the_alias() 
     assert_eq!(taken.incoming.source_id.0, id);
     assert_eq!(taken.incoming.author.name, "alice");
     assert_eq!(taken.incoming.channel, on_b);
+    assert_eq!(
+        taken.incoming.via.last().map(String::as_str),
+        Some("a.example")
+    );
 
     b.say(&on_b, "bea", "hello from b").await;
     let taken = a.harness.wait_for_text("hello from b").await;

@@ -7,6 +7,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+use comity_bridge::failpoint;
+use futures_util::stream::{self, StreamExt as _};
+use http_body_util::StreamBody;
+use hyper::body::Frame;
 use rustls::{ClientConfig, RootCertStore};
 
 use crate::config::Config;
@@ -16,6 +21,8 @@ use crate::wire::fault::Fault;
 /// A page of history may hold a hundred messages of 64 KiB.
 const MAX_ANSWER: usize = 16 * 1024 * 1024;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a test that kills us half-way lets the first half travel.
+const HALF: Duration = Duration::from_millis(50);
 
 pub(crate) struct Client {
     http: reqwest::Client,
@@ -64,11 +71,18 @@ impl Client {
         let mut request =
             reqwest::Request::try_from(request).map_err(|error| unprintable(error.to_string()))?;
         *request.timeout_mut() = Some(patience(call));
+        let is_send = matches!(call, Call::Send { .. });
+        if is_send {
+            halve(&mut request);
+        }
         let response = self
             .http
             .execute(request)
             .await
             .map_err(|error| fault(&error))?;
+        if is_send {
+            failpoint::reached("matrix.written");
+        }
         let (status, headers) = (response.status(), response.headers().clone());
         let body = read_body(response).await?;
         let mut response = http::Response::new(body);
@@ -76,6 +90,25 @@ impl Client {
         *response.headers_mut() = headers;
         call.decode(response)
     }
+}
+
+/// For a test that kills the process when half of a message is written.
+fn halve(request: &mut reqwest::Request) {
+    if !failpoint::is_set("matrix.half") {
+        return;
+    }
+    let bytes = request.body().and_then(|body| body.as_bytes());
+    let bytes = Bytes::copy_from_slice(bytes.unwrap_or_default());
+    let second = bytes.slice(bytes.len() / 2..);
+    let halves = stream::iter([Ok(Frame::data(bytes.slice(..bytes.len() / 2)))]).chain(
+        stream::once(async move {
+            // The connection's task writes the first half meanwhile.
+            tokio::time::sleep(HALF).await;
+            failpoint::reached("matrix.half");
+            Ok::<_, std::convert::Infallible>(Frame::data(second))
+        }),
+    );
+    *request.body_mut() = Some(reqwest::Body::wrap(StreamBody::new(halves)));
 }
 
 async fn read_body(mut response: reqwest::Response) -> Result<Vec<u8>, Fault> {

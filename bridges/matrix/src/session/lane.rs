@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use comity_bridge::{DeliveryError, DeliveryKey, Outcome};
+use comity_bridge::{DeliveryError, DeliveryKey, Outcome, failpoint};
 use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId};
 
 use super::ghosts::Ghosts;
@@ -385,6 +385,9 @@ impl Work {
                 parts: self.spoken.parts.clone(),
             });
         }
+        if part > 0 {
+            failpoint::reached("matrix.between_parts");
+        }
         let content = outbound::content(
             self.spoken.kind,
             &self.spoken.parts[part],
@@ -399,6 +402,7 @@ impl Work {
                 user,
                 room,
                 txn,
+                written: self.job.late,
                 content,
             },
         )

@@ -248,6 +248,7 @@ fn job(n: u8, text: &str) -> Job {
         },
         event: Arc::new(event),
         refs: Refs::default(),
+        late: None,
         attempt: 1,
         doubt: false,
         plan: None,

@@ -7,9 +7,10 @@
 
 use std::{borrow::Cow, collections::BTreeMap};
 
+use comity_bridge::Timestamp;
 use ruma::{
-    OwnedEventId, OwnedRoomAliasId, OwnedRoomId, OwnedServerName, OwnedTransactionId, OwnedUserId,
-    RoomOrAliasId, UserId,
+    MilliSecondsSinceUnixEpoch, OwnedEventId, OwnedRoomAliasId, OwnedRoomId, OwnedServerName,
+    OwnedTransactionId, OwnedUserId, RoomOrAliasId, UInt, UserId,
     api::{
         AppserviceUserIdentity, IncomingResponse, Metadata, OutgoingRequest,
         OutgoingRequestAppserviceExt, SupportedVersions,
@@ -68,11 +69,13 @@ pub(crate) enum Call {
         user: OwnedUserId,
         room: OwnedRoomId,
     },
-    /// Puts one message into a room.
+    /// Puts one message into a room; with `written`, under the time at which it was written ("timestamp massaging",
+    /// application service API).
     Send {
         user: OwnedUserId,
         room: OwnedRoomId,
         txn: OwnedTransactionId,
+        written: Option<Timestamp>,
         content: Box<RawValue>,
     },
     /// Reads a room back from its newest event, or from where the last page ended.
@@ -185,16 +188,20 @@ impl Address {
                 user,
                 room,
                 txn,
+                written,
                 content,
             } => {
                 let content = Raw::<AnyMessageLikeEventContent>::from_json(content.clone());
                 let kind = MessageLikeEventType::RoomMessage;
-                let request = send_message_event::v3::Request::new_raw(
+                let mut request = send_message_event::v3::Request::new_raw(
                     room.clone(),
                     txn.clone(),
                     kind,
                     content,
                 );
+                request.timestamp = written
+                    .and_then(|time| UInt::try_from(time.0).ok())
+                    .map(MilliSecondsSinceUnixEpoch);
                 self.print(request, Some(user))
             }
             Call::History { room, from } => {
@@ -323,6 +330,7 @@ mod tests {
             user: owned_user_id!("@_comity_a=40b:hs.test"),
             room: owned_room_id!("!r:hs.test"),
             txn: "c1.abc.0".into(),
+            written: None,
             content,
         });
         assert_eq!(request.method(), "PUT");
@@ -333,6 +341,24 @@ mod tests {
         );
         assert_eq!(request.headers()["authorization"], "Bearer secret");
         assert_eq!(request.body(), br#"{"msgtype":"m.text","body":"hi"}"#);
+    }
+
+    #[test]
+    fn a_late_message_keeps_the_time_at_which_it_was_written() {
+        let content = RawValue::from_string(r#"{"msgtype":"m.text","body":"hi"}"#.into()).unwrap();
+        let printed_with = |written| {
+            let request = printed(&Call::Send {
+                user: owned_user_id!("@u:hs.test"),
+                room: owned_room_id!("!r:hs.test"),
+                txn: "t".into(),
+                written,
+                content: content.clone(),
+            });
+            request.uri().query().unwrap_or_default().to_owned()
+        };
+        assert!(printed_with(Some(Timestamp(1_732_280_000_123))).contains("ts=1732280000123"));
+        // No homeserver knows a time before 1970.
+        assert!(!printed_with(Some(Timestamp(-1))).contains("ts="));
     }
 
     #[test]
