@@ -103,7 +103,12 @@ impl Gateway {
             ready: ready.clone(),
         };
         let listeners = Listeners::bind(&config.http, endpoints, admin).await?;
-        let (journal, threads) = Journal::open(&config.gateway.data_dir, &rooms, metrics.clone())?;
+        let (journal, threads) = Journal::open(
+            &config.gateway.data_dir,
+            &rooms,
+            &config.journal,
+            metrics.clone(),
+        )?;
 
         let mut gateway = Gateway {
             board,

@@ -18,8 +18,9 @@ use tokio_util::sync::CancellationToken;
 use super::degrade::{Fit, fit};
 use super::lane::{Failure, Lane, Note};
 use crate::board::ChannelBoard;
-use crate::journal::{Journal, JournalError, LaneId, Tail};
+use crate::journal::{Journal, JournalError, LaneId, Logged, Tail};
 use crate::metrics::NetworkMetrics;
+use crate::notice::Addressed;
 
 /// No window is larger: the bridges' request queues are made for that.
 pub const WINDOW_LIMIT: usize = 256;
@@ -87,7 +88,7 @@ impl LaneTask {
         let channel = self.channel.clone();
         let (to_lane, receipts) = mpsc::unbounded_channel();
         let driver = Driver {
-            lane: Lane::new(self.start),
+            lane: Lane::new(self.start.clone()),
             task: self,
             page: VecDeque::new(),
             received: VecDeque::new(),
@@ -195,7 +196,8 @@ impl Driver {
                 self.lane.pass();
                 continue;
             };
-            if event.origin.is(&self.task.channel) {
+            let elsewhere = event.only().is_some_and(|only| only != self.task.channel);
+            if elsewhere || event.origin.is(&self.task.channel) {
                 self.page.pop_front();
                 self.lane.pass();
                 continue;
@@ -249,9 +251,26 @@ impl Driver {
         let after = self.lane.next() - 1;
         self.page = match self.task.tail.after(after, PAGE) {
             Some(events) => events.into(),
-            None => self.task.journal.events(self.task.id, after).await?.into(),
+            None => {
+                let logged = self.task.journal.events(self.task.id, after).await?;
+                logged
+                    .into_iter()
+                    .filter_map(|logged| self.readable(logged))
+                    .collect()
+            }
         };
         Ok(())
+    }
+
+    /// The event, when the disk still has it whole.
+    fn readable(&self, logged: Logged) -> Option<Arc<Event>> {
+        match logged {
+            Logged::Event(event) => Some(event),
+            Logged::Damaged { seq, why } => {
+                tracing::error!(channel = %self.task.channel, seq, why, "a damaged event in the journal is passed over");
+                None
+            }
+        }
     }
 
     async fn refs(&self, content: &Content<EventId>) -> Result<Refs, JournalError> {

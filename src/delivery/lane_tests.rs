@@ -3,7 +3,12 @@ use super::*;
 const NOW: Timestamp = Timestamp(1);
 
 fn lane(done: u64, tried: u64, head: u64, window: usize) -> Lane {
-    let mut lane = Lane::new(LaneStart { done, tried, head });
+    let mut lane = Lane::new(LaneStart {
+        done,
+        tried,
+        head,
+        ..LaneStart::default()
+    });
     lane.set_window(window);
     commit(&mut lane);
     lane
@@ -32,6 +37,7 @@ fn nothing_is_handed_over_before_the_journal_knows_that_it_may_be() {
         done: 5,
         tried: 5,
         head: 9,
+        ..LaneStart::default()
     });
     lane.set_window(4);
     assert!(!lane.may_hand_over());

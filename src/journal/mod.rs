@@ -6,34 +6,69 @@
 //!
 //! What only SQLite can do is inside `sqlite`; the rest of the gateway knows this page.
 
+mod letters;
+mod progress;
+mod report;
+mod signals;
 mod sqlite;
 mod tail;
 mod writer;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
-use comity_bridge::report::Refusal;
 use comity_bridge::{
-    Author, Channel, Content, Cursor, DeliveryKey, Event, EventId, NativeId, NativeRef,
-    NetworkName, Origin, Plan, Remembered, RoomAddress, SourceId, Timestamp, Verdict,
+    Channel, EventId, NativeId, NetworkName, Plan, Remembered, RoomAddress, Verdict,
 };
+use rusqlite::ErrorCode;
 use thiserror::Error;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 
+pub use letters::{ChannelStep, ChannelTrace, DeadEntry, DeadFilter, DeadPlace, PartTrace, Trace};
+pub use progress::{
+    Change, ChangeKind, DeadLetter, LaneId, LaneStart, LaneWrite, Logged, Standing, Trouble,
+};
+pub use report::{Append, Draft, Entry};
 pub use tail::Tail;
 
+use report::Prepared;
+use signals::Signals;
+use sqlite::DeadAsk;
+
+use crate::config::JournalConfig;
 use crate::metrics::Metrics;
 
 /// Why the journal cannot do something. The fault is this machine's: its disk, its files.
 #[derive(Debug, Error)]
 pub enum JournalError {
-    /// SQLite could not do it: the disk is full, the file is damaged, a permission is missing.
+    /// SQLite could not do it: a permission is missing, the disk fails.
     #[error("the journal cannot be used")]
     Store(#[from] rusqlite::Error),
+    /// The file is not what was written to it. Nothing is changed or deleted.
+    #[error(
+        "{path} is damaged: put a copy in its place, or move it away to begin with an empty journal"
+    )]
+    Damaged {
+        /// The database.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: rusqlite::Error,
+    },
+    /// No room even to open it.
+    #[error("no space is left for {path}: make room on its disk")]
+    NoSpace {
+        /// The database.
+        path: PathBuf,
+        /// What could not be done.
+        source: rusqlite::Error,
+    },
+    /// It cannot write now, and has not kept what it was asked to.
+    #[error("the journal cannot write at the moment")]
+    CannotWrite,
     /// Another process has it.
     #[error("{0} is in use by another process")]
     InUse(PathBuf),
@@ -58,133 +93,51 @@ pub enum JournalError {
     Closed,
 }
 
-/// An event on its way into the journal: everything but what is known only at the commit (`seq` and resolved references).
-#[derive(Clone, Debug)]
-pub struct Draft {
-    /// Minted by the router.
-    pub id: EventId,
-    /// The room.
-    pub room: RoomAddress,
-    /// Where it was born.
-    pub channel: Channel,
-    /// What tells it from all others of that channel.
-    pub source_id: SourceId,
-    /// Who.
-    pub author: Author,
-    /// When, as the source says; already clamped.
-    pub time: Timestamp,
-    /// When it came in.
-    pub received: Timestamp,
-    /// What.
-    pub content: Content<NativeRef>,
-    /// The gateways that it passed, this one last.
-    pub via: Vec<String>,
-}
+impl JournalError {
+    /// The same, said of the database at `path`.
+    fn at(self, path: &Path) -> JournalError {
+        let JournalError::Store(source) = self else {
+            return self;
+        };
+        let path = path.to_owned();
+        match source.sqlite_error_code() {
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+                JournalError::Damaged { path, source }
+            }
+            Some(ErrorCode::DiskFull) => JournalError::NoSpace { path, source },
+            _ => JournalError::Store(source),
+        }
+    }
 
-impl Draft {
-    /// The event that it becomes at `seq`, or the reference that nobody knows.
-    fn into_event(
-        self,
-        seq: u64,
-        resolve: impl FnMut(&NativeRef) -> Option<EventId>,
-    ) -> Result<Event, NativeRef> {
-        Ok(Event {
-            id: self.id,
-            room: self.room,
-            origin: Origin {
-                network: self.channel.network().clone(),
-                channel: self.channel.native().to_owned(),
-                native_id: self.source_id,
-                unknown: BTreeMap::new(),
-            },
-            author: self.author,
-            seq,
-            time: self.time,
-            received: self.received,
-            content: self.content.resolve(resolve)?,
-            via: self.via,
-            ext: BTreeMap::new(),
-            unknown: BTreeMap::new(),
-        })
+    /// True for what may be over in a moment: the disk is full, or answers with errors.
+    fn is_passing(error: &rusqlite::Error) -> bool {
+        matches!(
+            error.sqlite_error_code(),
+            Some(
+                ErrorCode::DiskFull
+                    | ErrorCode::SystemIoFailure
+                    | ErrorCode::CannotOpen
+                    | ErrorCode::OutOfMemory
+                    | ErrorCode::DatabaseBusy
+                    | ErrorCode::DatabaseLocked
+                    | ErrorCode::ReadOnly
+            )
+        )
     }
 }
 
-/// One incoming item after the router has seen it.
-#[derive(Clone, Debug)]
-pub enum Entry {
-    /// To be an event.
-    Event(Box<Draft>),
-    /// One of ours that came back: the network's id for it.
-    Receipt(DeliveryKey, NativeId),
-    /// Not to be stored; the verdict is kept in its place.
-    Refused(Refusal),
-}
-
-/// What one report asks to have committed, all or nothing.
-#[derive(Debug)]
-pub struct Append {
-    /// The network that reports.
-    pub network: NetworkName,
-    /// In order.
-    pub entries: Vec<Entry>,
-    /// The network's new position.
-    pub cursor: Option<Cursor>,
-    /// The bridge's own facts.
-    pub writes: Vec<(String, String)>,
-}
-
-/// What one lane asks to have committed.
-#[derive(Clone, Debug, Default)]
-pub struct LaneWrite {
-    /// The lane has finished with everything up to here.
-    pub done: u64,
-    /// Nothing beyond this has been handed over.
-    pub tried: u64,
-    /// Native ids: `seq`, part, id.
-    pub parts: Vec<(u64, u32, Vec<NativeId>)>,
-    /// How a delivery was split.
-    pub plans: Vec<(u64, Vec<String>)>,
-    /// Deliveries given up.
-    pub dead: Vec<DeadLetter>,
-}
-
-/// A delivery given up.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct DeadLetter {
-    /// The event.
-    pub seq: u64,
-    /// True when it may be tried again as it is, once something else was mended.
-    pub parked: bool,
-    /// Why.
-    pub reason: String,
-    /// When.
-    pub at: Timestamp,
-}
-
-/// Where a lane stood when the journal was opened.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct LaneStart {
-    /// Finished up to here.
-    pub done: u64,
-    /// What lies between `done` and this may have been handed over.
-    pub tried: u64,
-    /// The last event of the room.
-    pub head: u64,
-}
-
-/// Which lane.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub struct LaneId {
-    pub(crate) room: i64,
-    pub(crate) channel: i64,
-}
+/// How long to wait before trying again when the disk does not give or take.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The end of each room's log, in memory.
 type Tails = Arc<BTreeMap<RoomAddress, Arc<Tail>>>;
 
 enum Ask {
-    Append(Append, oneshot::Sender<Option<Vec<Verdict>>>),
+    Append(Prepared, oneshot::Sender<Option<Vec<Verdict>>>),
     Lane(LaneId, LaneWrite, oneshot::Sender<()>),
+    Dead(DeadAsk, oneshot::Sender<Option<bool>>),
+    /// Time to keep house.
+    Tick,
     Close,
     #[cfg(test)]
     Hold(std::sync::mpsc::Receiver<()>),
@@ -196,6 +149,9 @@ pub struct Journal {
     asks: mpsc::Sender<Ask>,
     reader: Arc<Mutex<sqlite::Reader>>,
     tails: Tails,
+    /// The same by the rooms' numbers, for rooms that have lanes.
+    numbered: Arc<Mutex<HashMap<i64, Arc<Tail>>>>,
+    signals: Signals,
 }
 
 /// The journal's threads; to be waited for when everything else has ended.
@@ -224,24 +180,31 @@ impl Journal {
     pub fn open(
         dir: &Path,
         rooms: &[(RoomAddress, Vec<Channel>)],
+        _config: &JournalConfig,
         metrics: Metrics,
     ) -> Result<(Journal, JournalThreads), JournalError> {
         let files = sqlite::Files::open(dir)?;
         let store = sqlite::Store::open(&files)?;
-        let reader = sqlite::Reader::open(&files)?;
+        let reader = Arc::new(Mutex::new(sqlite::Reader::open(&files)?));
         let mut tails = BTreeMap::new();
         for (room, _) in rooms {
-            let head = store.head(room)?;
-            tails.insert(room.clone(), Arc::new(Tail::new(head)));
+            let (head, last_change) = store.head(room)?;
+            tails.insert(room.clone(), Arc::new(Tail::new(head, last_change)));
         }
         let tails = Arc::new(tails);
+        let signals = Signals::default();
         let (asks, waiting) = mpsc::channel(Self::QUEUE);
-        let (pages, checkpoints) = sqlite::checkpoints(&files, Arc::clone(&tails))?;
-        let writer = writer::start(store, files, waiting, Arc::clone(&tails), pages, metrics);
+        let (pages, checkpoints) =
+            sqlite::checkpoints(&files, Arc::clone(&tails), asks.downgrade())?;
+        let writer =
+            writer::Writer::new(store, Arc::clone(&tails), pages, signals.clone(), metrics)
+                .start(files, waiting);
         let journal = Journal {
             asks,
-            reader: Arc::new(Mutex::new(reader)),
+            reader,
             tails,
+            numbered: Arc::default(),
+            signals,
         };
         Ok((
             journal,
@@ -255,7 +218,10 @@ impl Journal {
     /// Commits a report. None when it cannot be stored now: nothing of it is.
     pub async fn append(&self, append: Append) -> Option<Vec<Verdict>> {
         let (reply, answer) = oneshot::channel();
-        self.asks.send(Ask::Append(append, reply)).await.ok()?;
+        self.asks
+            .send(Ask::Append(Prepared::of(append), reply))
+            .await
+            .ok()?;
         answer.await.ok().flatten()
     }
 
@@ -290,14 +256,55 @@ impl Journal {
         room: &RoomAddress,
         channel: &Channel,
     ) -> Result<(LaneId, LaneStart), JournalError> {
-        let (room, channel) = (room.clone(), channel.clone());
-        self.read(move |reader| reader.lane(&room, &channel)).await
+        let (address, channel) = (room.clone(), channel.clone());
+        let lane = self
+            .read(move |reader| reader.lane(&address, &channel))
+            .await?;
+        if let Some(tail) = self.tails.get(room) {
+            self.numbered()
+                .entry(lane.0.room)
+                .or_insert_with(|| Arc::clone(tail));
+        }
+        Ok(lane)
     }
 
-    /// Events of a room after `seq`, in order: at least one if there is one, at most a page.
-    pub async fn events(&self, lane: LaneId, after: u64) -> Result<Vec<Arc<Event>>, JournalError> {
-        self.read(move |reader| reader.events(lane.room, after))
+    /// The log of a lane's room after `seq`, in order and without a gap: at least one place if there is one, at most a page. What is damaged
+    /// has its place, too.
+    pub async fn events(&self, lane: LaneId, after: u64) -> Result<Vec<Logged>, JournalError> {
+        let head = self.head_of(lane);
+        self.read(move |reader| reader.events(lane.room, after, head))
             .await
+    }
+
+    /// What is at one place of the log of a lane's room; None when it was let go of.
+    pub async fn event_at(&self, lane: LaneId, seq: u64) -> Result<Option<Logged>, JournalError> {
+        self.read(move |reader| reader.event_at(lane, seq)).await
+    }
+
+    /// What changes these events, in the order of what is changed, then of the changes. [`Tail::last_change`] says without a look at the disk when
+    /// there is nothing.
+    pub async fn changes(
+        &self,
+        lane: LaneId,
+        targets: RangeInclusive<u64>,
+    ) -> Result<Vec<Change>, JournalError> {
+        self.read(move |reader| reader.changes(lane, &targets))
+            .await
+    }
+
+    /// What an event is to a lane's channel, as far as it is durable.
+    pub async fn standing(&self, lane: LaneId, event: EventId) -> Result<Standing, JournalError> {
+        self.read(move |reader| reader.standing(lane, event)).await
+    }
+
+    /// Fires when somebody asked for another attempt at one of the lane's dead letters: ask [`Journal::again`].
+    pub fn second_chances(&self, lane: LaneId) -> Arc<Notify> {
+        self.signals.of(lane)
+    }
+
+    /// The dead letters of a lane for which another attempt was asked. To be answered with `revived` or with a new letter.
+    pub async fn again(&self, lane: LaneId) -> Result<Vec<DeadLetter>, JournalError> {
+        self.read(move |reader| reader.again(lane)).await
     }
 
     /// How an earlier attempt of this lane split the event, and how far it got.
@@ -326,19 +333,106 @@ impl Journal {
         self.read(move |reader| reader.dead_letters(lane)).await
     }
 
+    /// The dead letters of all lanes, a page at a time: those after `after`, in an order that does not change.
+    pub async fn dead_list(
+        &self,
+        filter: DeadFilter,
+        after: DeadPlace,
+        limit: usize,
+    ) -> Result<Vec<DeadEntry>, JournalError> {
+        self.read(move |reader| reader.dead_list(&filter, after, limit))
+            .await
+    }
+
+    /// One dead letter and the event that it is about.
+    pub async fn dead_show(
+        &self,
+        channel: &Channel,
+        event: EventId,
+    ) -> Result<Option<(DeadEntry, Logged)>, JournalError> {
+        let channel = channel.clone();
+        self.read(move |reader| reader.dead_show(&channel, event))
+            .await
+    }
+
+    /// Asks for another attempt. False when there is no such dead letter.
+    pub async fn dead_retry(
+        &self,
+        channel: &Channel,
+        event: EventId,
+    ) -> Result<bool, JournalError> {
+        self.dead(channel, event, true).await
+    }
+
+    /// Takes a dead letter out of the list; it will never be shown. False when there is none.
+    pub async fn dead_drop(&self, channel: &Channel, event: EventId) -> Result<bool, JournalError> {
+        self.dead(channel, event, false).await
+    }
+
+    async fn dead(
+        &self,
+        channel: &Channel,
+        event: EventId,
+        again: bool,
+    ) -> Result<bool, JournalError> {
+        let (reply, answer) = oneshot::channel();
+        let ask = DeadAsk {
+            channel: channel.clone(),
+            event,
+            again,
+        };
+        self.asks
+            .send(Ask::Dead(ask, reply))
+            .await
+            .map_err(|_| JournalError::Closed)?;
+        let done = answer.await.map_err(|_| JournalError::Closed)?;
+        done.ok_or(JournalError::CannotWrite)
+    }
+
+    /// What became of an event. None when the journal does not have it.
+    pub async fn trace(&self, event: EventId) -> Result<Option<Trace>, JournalError> {
+        self.read(move |reader| reader.trace(event)).await
+    }
+
+    fn head_of(&self, lane: LaneId) -> u64 {
+        let numbered = self.numbered();
+        let tail = numbered.get(&lane.room);
+        tail.map_or(0, |tail| *tail.head().borrow())
+    }
+
+    fn numbered(&self) -> std::sync::MutexGuard<'_, HashMap<i64, Arc<Tail>>> {
+        self.numbered.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Reads; waits while the disk is full or fails, since a lane that gave up would stand still until the next start.
     async fn read<T: Send + 'static>(
         &self,
-        ask: impl FnOnce(&mut sqlite::Reader) -> Result<T, rusqlite::Error> + Send + 'static,
+        ask: impl Fn(&mut sqlite::Reader) -> Result<T, rusqlite::Error> + Clone + Send + 'static,
     ) -> Result<T, JournalError> {
-        let reader = Arc::clone(&self.reader);
-        let answer = tokio::task::spawn_blocking(move || {
-            // A reader that panicked half way holds nothing that the next one could trip over.
-            let mut reader = reader
-                .lock()
-                .unwrap_or_else(std::sync::PoisonError::into_inner);
-            ask(&mut reader)
-        });
-        Ok(answer.await.map_err(|_| JournalError::Closed)??)
+        let mut failing = false;
+        loop {
+            let (reader, ask) = (Arc::clone(&self.reader), ask.clone());
+            let answer = tokio::task::spawn_blocking(move || {
+                // A reader that panicked half way holds nothing that the next one could trip over.
+                let mut reader = reader.lock().unwrap_or_else(PoisonError::into_inner);
+                ask(&mut reader)
+            });
+            let answer = answer.await.map_err(|_| JournalError::Closed)?;
+            match answer {
+                Err(error) if JournalError::is_passing(&error) && !self.asks.is_closed() => {
+                    if !std::mem::replace(&mut failing, true) {
+                        tracing::error!(%error, "the journal cannot be read: trying again until it can");
+                    }
+                    tokio::time::sleep(PATIENCE).await;
+                }
+                answer => {
+                    if failing && answer.is_ok() {
+                        tracing::info!("the journal can be read again");
+                    }
+                    return Ok(answer?);
+                }
+            }
+        }
     }
 
     /// Holds the writer until the sender is dropped: for tests of what must not happen before a commit.

@@ -1,6 +1,7 @@
 //! The newest events of one room, so that lanes which keep up never read the disk.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use comity_bridge::{Content, Event, Timestamp};
@@ -16,6 +17,7 @@ const KEPT_TEXT: usize = 2 << 20;
 #[derive(Debug)]
 pub struct Tail {
     head: watch::Sender<u64>,
+    last_change: AtomicU64,
     recent: Mutex<Recent>,
 }
 
@@ -26,16 +28,19 @@ struct Recent {
 }
 
 impl Tail {
-    /// The tail of a room whose last event is `head`.
-    pub(super) fn new(head: u64) -> Self {
+    /// The tail of a room whose last event is `head`, and in which nothing after `last_change` changes anything.
+    pub(super) fn new(head: u64, last_change: u64) -> Self {
         Tail {
             head: watch::Sender::new(head),
+            last_change: AtomicU64::new(last_change),
             recent: Mutex::new(Recent::default()),
         }
     }
 
     /// Adds events that have just become durable.
-    pub(super) fn push(&self, events: Vec<Arc<Event>>) {
+    pub(super) fn push(&self, events: Vec<Arc<Event>>, last_change: u64) {
+        // Whoever sees the new head sees its changes.
+        self.last_change.fetch_max(last_change, Ordering::Release);
         let Some(last) = events.last().map(|event| event.seq) else {
             return;
         };
@@ -68,6 +73,11 @@ impl Tail {
         if recent.events.is_empty() {
             recent.events.shrink_to_fit();
         }
+    }
+
+    /// The `seq` of the room's newest edit, redaction or reaction: a lane that is past it has nothing to look up. Never too small.
+    pub fn last_change(&self) -> u64 {
+        self.last_change.load(Ordering::Acquire)
     }
 
     /// The `seq` of the last event, and a signal when it grows.

@@ -6,51 +6,27 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use comity_bridge::{Event, RoomAddress, Verdict};
+use comity_bridge::report::Refusal;
+use comity_bridge::{RoomAddress, Verdict, failpoint};
 use tokio::sync::{mpsc, oneshot};
 
-use super::sqlite::{Files, Store};
-use super::{Append, Ask, LaneId, LaneWrite, Tails};
+use super::report::Prepared;
+use super::signals::Signals;
+use super::sqlite::{Committed, DeadAsk, Files, Fresh, Store};
+use super::{Ask, JournalError, LaneId, LaneWrite, PATIENCE, Tails};
 use crate::metrics::Metrics;
 
 /// Asks gathered for one commit at the most, so that a commit stays a matter of milliseconds.
 const GROUP: usize = 512;
 
-/// How long to wait before trying again when the disk does not take it.
-const PATIENCE: Duration = Duration::from_secs(1);
-
 type LaneAsk = (LaneId, LaneWrite, oneshot::Sender<()>);
-type AppendAsk = (Append, oneshot::Sender<Option<Vec<Verdict>>>);
+type AppendAsk = (Prepared, oneshot::Sender<Option<Vec<Verdict>>>);
 
-pub(super) fn start(
-    store: Store,
-    files: Files,
-    asks: mpsc::Receiver<Ask>,
-    tails: Tails,
-    pages: Arc<AtomicU64>,
-    metrics: Metrics,
-) -> JoinHandle<()> {
-    thread::Builder::new()
-        .name("journal".to_owned())
-        .spawn(move || {
-            Writer {
-                store,
-                tails,
-                pages,
-                metrics,
-                lanes: Vec::new(),
-                failing: false,
-            }
-            .run(asks);
-            drop(files);
-        })
-        .expect("a thread can be started at start-up")
-}
-
-struct Writer {
+pub(super) struct Writer {
     store: Store,
     tails: Tails,
     pages: Arc<AtomicU64>,
+    signals: Signals,
     metrics: Metrics,
     /// Lane writes that are not durable yet. At most one a lane: a lane waits for its last one.
     lanes: Vec<LaneAsk>,
@@ -58,6 +34,35 @@ struct Writer {
 }
 
 impl Writer {
+    pub(super) fn new(
+        store: Store,
+        tails: Tails,
+        pages: Arc<AtomicU64>,
+        signals: Signals,
+        metrics: Metrics,
+    ) -> Self {
+        Writer {
+            store,
+            tails,
+            pages,
+            signals,
+            metrics,
+            lanes: Vec::new(),
+            failing: false,
+        }
+    }
+
+    /// Starts the thread; it holds the files until it ends.
+    pub(super) fn start(self, files: Files, asks: mpsc::Receiver<Ask>) -> JoinHandle<()> {
+        thread::Builder::new()
+            .name("journal".to_owned())
+            .spawn(move || {
+                self.run(asks);
+                drop(files);
+            })
+            .expect("a thread can be started at start-up")
+    }
+
     fn run(mut self, mut asks: mpsc::Receiver<Ask>) {
         let mut group = Vec::with_capacity(GROUP);
         loop {
@@ -80,58 +85,178 @@ impl Writer {
             }
             let mut appends = Vec::new();
             let mut closing = false;
+            let mut tick = false;
             for ask in group.drain(..) {
                 match ask {
                     Ask::Append(append, reply) => appends.push((append, reply)),
                     Ask::Lane(lane, write, durable) => self.lanes.push((lane, write, durable)),
+                    Ask::Dead(ask, reply) => self.dead(&ask, reply),
+                    Ask::Tick => tick = true,
                     Ask::Close => closing = true,
                     #[cfg(test)]
                     Ask::Hold(thaw) => drop(thaw.recv()),
                 }
             }
-            self.commit(appends);
+            if !(appends.is_empty() && self.lanes.is_empty()) {
+                self.commit(appends);
+            }
             if closing {
                 return;
+            }
+            if tick && !self.failing {
+                self.keep_house(&asks);
             }
         }
     }
 
-    fn commit(&mut self, appends: Vec<AppendAsk>) {
+    fn commit(&mut self, mut appends: Vec<AppendAsk>) {
         let begun = Instant::now();
-        let (appends, replies): (Vec<_>, Vec<_>) = appends.into_iter().unzip();
-        match self.store.commit(appends, &self.lanes) {
+        let early = failpoint::is_set("journal.ack_early");
+        let lanes = self.lanes.iter().map(|(lane, write, _)| (*lane, write));
+        let mut replies = Vec::new();
+        let mut prepared = Vec::new();
+        for (append, reply) in appends.drain(..) {
+            prepared.push(append);
+            replies.push(Some(reply));
+        }
+        let committed = self.store.commit(prepared.iter_mut(), lanes, |verdicts| {
+            if early {
+                answer(&mut replies, verdicts.to_vec());
+                // Long enough for a kill to find what was promised and is not there.
+                thread::sleep(Duration::from_millis(20));
+            }
+        });
+        match committed {
             Ok(committed) => {
-                if std::mem::take(&mut self.failing) {
-                    tracing::info!("the journal takes writes again");
-                }
-                let events: usize = committed.events.values().map(Vec::len).sum();
-                self.metrics.journal_commit(begun.elapsed(), events);
-                self.pages.fetch_add(events as u64 + 1, Ordering::Relaxed);
-                self.publish(committed.events);
-                for (reply, verdicts) in replies.into_iter().zip(committed.verdicts) {
-                    // A bridge that has gone reports again when it is back; the source ids tell.
-                    drop(reply.send(Some(verdicts)));
-                }
+                self.succeeded();
+                let verdicts = self.publish(committed, begun);
+                answer(&mut replies, verdicts);
                 for (_, _, durable) in self.lanes.drain(..) {
                     durable.send(()).ok();
                 }
             }
-            Err(error) => {
-                if !std::mem::replace(&mut self.failing, true) {
-                    tracing::error!(%error, "the journal cannot write: new input is refused until it can");
+            Err(error) if JournalError::is_passing(&error) => {
+                self.failed(&error);
+                replies.into_iter().flatten().for_each(refuse);
+            }
+            // One of them has touched what is damaged: the others need not wait for it.
+            Err(_) => self.one_by_one(prepared, replies),
+        }
+    }
+
+    fn one_by_one(
+        &mut self,
+        prepared: Vec<Prepared>,
+        replies: Vec<Option<oneshot::Sender<Option<Vec<Verdict>>>>>,
+    ) {
+        for (lane, write, durable) in std::mem::take(&mut self.lanes) {
+            let begun = Instant::now();
+            let one = std::iter::once((lane, &write));
+            match self.store.commit(std::iter::empty(), one, |_| ()) {
+                Ok(committed) => {
+                    self.publish(committed, begun);
+                    durable.send(()).ok();
                 }
-                for reply in replies {
-                    drop(reply.send(None));
+                Err(error) => {
+                    self.failed(&error);
+                    self.lanes.push((lane, write, durable));
+                }
+            }
+        }
+        for (mut append, reply) in prepared.into_iter().zip(replies) {
+            let begun = Instant::now();
+            let one = std::iter::once(&mut append);
+            match self.store.commit(one, std::iter::empty(), |_| ()) {
+                Ok(committed) => {
+                    let verdicts = self.publish(committed, begun);
+                    answer(&mut [reply], verdicts);
+                }
+                Err(error) => {
+                    self.failed(&error);
+                    reply.into_iter().for_each(refuse);
                 }
             }
         }
     }
 
-    fn publish(&self, events: BTreeMap<RoomAddress, Vec<Arc<Event>>>) {
-        for (room, events) in events {
-            if let Some(tail) = self.tails.get(&room) {
-                tail.push(events);
+    fn dead(&mut self, ask: &DeadAsk, reply: oneshot::Sender<Option<bool>>) {
+        match self.store.dead(ask) {
+            Ok(lane) => {
+                self.pages.fetch_add(1, Ordering::Relaxed);
+                reply.send(Some(lane.is_some())).ok();
+                if let Some(lane) = lane.filter(|_| ask.again) {
+                    self.signals.of(lane).notify_one();
+                }
+            }
+            Err(error) => {
+                self.failed(&error);
+                reply.send(None).ok();
             }
         }
     }
+
+    /// What nobody waits for, a little at a time, while there is nothing else to do.
+    fn keep_house(&mut self, asks: &mpsc::Receiver<Ask>) {
+        loop {
+            match self.store.keep_house() {
+                Ok(done) => {
+                    for network in &done.expired {
+                        let reason = Refusal::UnknownTarget.as_str();
+                        self.metrics.refused(network, reason);
+                        tracing::info!(%network, reason, "skipped: what it refers to did not come");
+                    }
+                    self.pages.fetch_add(done.pages, Ordering::Relaxed);
+                    if !done.more || !asks.is_empty() {
+                        return;
+                    }
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "the journal could not be tidied; trying again later");
+                    return;
+                }
+            }
+        }
+    }
+
+    fn succeeded(&mut self) {
+        if std::mem::take(&mut self.failing) {
+            tracing::info!("the journal takes writes again");
+        }
+    }
+
+    fn failed(&mut self, error: &rusqlite::Error) {
+        if !std::mem::replace(&mut self.failing, true) {
+            tracing::error!(%error, "the journal cannot write: new input is refused until it can");
+        }
+    }
+
+    /// Counts, and lets the rooms' lanes see it.
+    fn publish(&self, committed: Committed, begun: Instant) -> Vec<Vec<Verdict>> {
+        let fresh: BTreeMap<RoomAddress, Fresh> = committed.fresh;
+        let events: usize = fresh.values().map(|fresh| fresh.events.len()).sum();
+        self.metrics.journal_commit(begun.elapsed(), events);
+        self.pages.fetch_add(events as u64 + 1, Ordering::Relaxed);
+        for (room, fresh) in fresh {
+            if let Some(tail) = self.tails.get(&room) {
+                tail.push(fresh.events, fresh.last_change);
+            }
+        }
+        committed.verdicts
+    }
+}
+
+/// A bridge that has gone reports again when it is back; the source ids tell.
+fn answer(
+    replies: &mut [Option<oneshot::Sender<Option<Vec<Verdict>>>>],
+    verdicts: Vec<Vec<Verdict>>,
+) {
+    for (reply, verdicts) in replies.iter_mut().zip(verdicts) {
+        if let Some(reply) = reply.take() {
+            reply.send(Some(verdicts)).ok();
+        }
+    }
+}
+
+fn refuse(reply: oneshot::Sender<Option<Vec<Verdict>>>) {
+    reply.send(None).ok();
 }

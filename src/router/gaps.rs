@@ -16,6 +16,7 @@ impl Router {
             room: self.room(&gap.channel)?,
             channel: &gap.channel,
             source_id: format!("gap:{}", gap.until.0),
+            only: None,
             text: text(&gap.channel, gap),
             now,
         };

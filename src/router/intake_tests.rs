@@ -66,8 +66,8 @@ async fn fixture(say_gaps: bool, waiting: u64) -> Fixture {
     let metrics = Metrics::new(&names);
     let networks = names.iter().map(|name| (name.clone(), "scripted"));
     let board = Arc::new(Board::new(networks.collect(), rooms.clone()));
-    let (journal, _threads) =
-        Journal::open(dir.path(), &rooms, metrics.clone()).expect("the journal opens");
+    let (journal, _threads) = Journal::open(dir.path(), &rooms, &config.journal, metrics.clone())
+        .expect("the journal opens");
     let gate = Gate::new(&config, journal, Arc::clone(&board), metrics.clone());
     gate.begin();
     Fixture {

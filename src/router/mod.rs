@@ -90,6 +90,7 @@ impl Router {
             received,
             content: incoming.content,
             via,
+            ext: Default::default(),
         })
     }
 

@@ -7,11 +7,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use comity_bridge::{Clock, Timestamp};
+use comity_bridge::{Clock, Timestamp, failpoint};
 use rusqlite::Connection;
+use tokio::sync::mpsc;
 
 use super::Files;
-use crate::journal::Tails;
+use crate::journal::{Ask, Tails};
 
 /// Commits and events between two checkpoints.
 const WORK: u64 = 2000;
@@ -28,10 +29,14 @@ const ROUND: Duration = Duration::from_millis(200);
 /// Rounds between two looks at the tails.
 const ROUNDS: u32 = 25;
 
+/// Rounds between two reminders to the writing thread that it has a house to keep.
+const TICKS: u32 = 5;
+
 /// Starts the thread. It ends when the counter's other owner is gone.
 pub(crate) fn checkpoints(
     files: &Files,
     tails: Tails,
+    asks: mpsc::WeakSender<Ask>,
 ) -> Result<(Arc<AtomicU64>, JoinHandle<()>), rusqlite::Error> {
     let connection = files.another()?;
     let wal = files.wal();
@@ -44,6 +49,12 @@ pub(crate) fn checkpoints(
             while Arc::strong_count(&shared) > 1 {
                 thread::park_timeout(ROUND);
                 round += 1;
+                if round % TICKS == 0
+                    && let Some(asks) = asks.upgrade()
+                {
+                    // A queue that is full has better things to do.
+                    asks.try_send(Ask::Tick).ok();
+                }
                 if round % ROUNDS == 0 {
                     let before = Timestamp(Clock::System.now().0 - KEPT);
                     tails.values().for_each(|tail| tail.forget_before(before));
@@ -65,9 +76,14 @@ fn checkpoint(connection: &Connection, wal: &Path) {
     } else {
         "PASSIVE"
     };
-    if let Err(error) =
+    let result = thread::scope(|scope| {
+        if failpoint::is_set("journal.checkpoint") {
+            // Not before and not after it, but somewhere in between.
+            scope.spawn(|| failpoint::reached("journal.checkpoint"));
+        }
         connection.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |_| Ok(()))
-    {
-        tracing::warn!(%error, "the journal's log could not be moved into its database");
+    });
+    if let Err(error) = result {
+        tracing::warn!(%error, "the journal's log could not be moved into its database; trying again later");
     }
 }

@@ -75,6 +75,11 @@ impl Files {
         Ok(connection)
     }
 
+    /// The database.
+    pub(super) fn database(&self) -> &Path {
+        &self.database
+    }
+
     /// The write-ahead log.
     pub(super) fn wal(&self) -> PathBuf {
         let mut name = self.database.clone().into_os_string();

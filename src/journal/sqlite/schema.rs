@@ -1,5 +1,6 @@
 //! The tables, and the steps from each format to the next.
 
+use comity_bridge::failpoint;
 use rusqlite::{Connection, TransactionBehavior};
 
 use crate::journal::JournalError;
@@ -66,6 +67,104 @@ const STEPS: &[&str] = &["
         value TEXT NOT NULL,
         PRIMARY KEY (network, key)
     ) WITHOUT ROWID;
+", "
+    -- What each network calls what it reported: the same thing reported twice is one event, even when the event itself was let go
+    -- of long ago. place is 0 while the report waits for what it refers to.
+    CREATE TABLE sources (
+        channel INTEGER NOT NULL,
+        source_id TEXT NOT NULL,
+        place INTEGER NOT NULL,
+        id BLOB NOT NULL,
+        PRIMARY KEY (channel, source_id)
+    ) WITHOUT ROWID;
+    INSERT INTO sources SELECT channel, source_id, place, id FROM events ORDER BY channel, source_id;
+    DROP INDEX events_by_source;
+    ALTER TABLE events ADD COLUMN committed INTEGER NOT NULL DEFAULT 0;
+
+    -- What networks call what we have shown there, to find it by; and the same by event: one row for 64 places of the log
+    -- and one write of a lane. block = place >> 6, parts = [[seq, part, [native ids]], ...].
+    CREATE TABLE natives (
+        channel INTEGER NOT NULL,
+        native_id TEXT NOT NULL,
+        place INTEGER NOT NULL,
+        PRIMARY KEY (channel, native_id, place)
+    ) WITHOUT ROWID;
+    INSERT INTO natives
+        SELECT DISTINCT channel, native_id, place FROM parts WHERE native_id <> '' ORDER BY 1, 2, 3;
+    CREATE TABLE shown (
+        channel INTEGER NOT NULL,
+        block INTEGER NOT NULL,
+        at INTEGER NOT NULL,
+        parts TEXT NOT NULL,
+        PRIMARY KEY (channel, block, at)
+    ) WITHOUT ROWID;
+    INSERT INTO shown
+        SELECT channel, block, 0, json_group_array(json(entry)) FROM (
+            SELECT channel, place >> 6 AS block, json_array(
+                place & 0xffffffffff, part, json_group_array(native_id) FILTER (WHERE native_id <> '')
+            ) AS entry FROM parts GROUP BY place, channel, part
+        ) GROUP BY channel, block;
+    DROP TABLE parts;
+
+    -- since: the lane began behind this event.
+    ALTER TABLE lanes ADD COLUMN since INTEGER NOT NULL DEFAULT 0;
+
+    -- head: the last event that was ever in the room. gone: events up to here may have been let go of.
+    ALTER TABLE rooms ADD COLUMN head INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE rooms ADD COLUMN gone INTEGER NOT NULL DEFAULT 0;
+
+    -- again: another attempt was asked for. dropped: of no interest any more, but never shown.
+    ALTER TABLE dead ADD COLUMN again INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE dead ADD COLUMN dropped INTEGER NOT NULL DEFAULT 0;
+    CREATE INDEX dead_by_place ON dead (place);
+
+    -- Edits (1), redactions (2) and reactions (3), by what they change.
+    CREATE TABLE changes (
+        target INTEGER NOT NULL,
+        place INTEGER NOT NULL,
+        kind INTEGER NOT NULL,
+        PRIMARY KEY (target, place)
+    ) WITHOUT ROWID;
+
+    -- Redactions whose target is still to be emptied, once every lane is past them.
+    CREATE TABLE redactions (place INTEGER PRIMARY KEY, target INTEGER NOT NULL);
+
+    -- Deliveries that failed and will be tried again.
+    CREATE TABLE troubles (
+        channel INTEGER NOT NULL,
+        place INTEGER NOT NULL,
+        attempts INTEGER NOT NULL,
+        deaths INTEGER NOT NULL,
+        doubt INTEGER NOT NULL,
+        why TEXT NOT NULL,
+        at INTEGER NOT NULL,
+        PRIMARY KEY (channel, place)
+    ) WITHOUT ROWID;
+
+    -- Changes that a lane has shown within the message that they change.
+    CREATE TABLE folded (
+        channel INTEGER NOT NULL,
+        place INTEGER NOT NULL,
+        PRIMARY KEY (channel, place)
+    ) WITHOUT ROWID;
+
+    -- Reports whose target is not in the journal yet. target: what their network calls it.
+    CREATE TABLE waiting (
+        id INTEGER PRIMARY KEY,
+        network TEXT NOT NULL,
+        channel INTEGER NOT NULL,
+        target TEXT NOT NULL,
+        draft TEXT NOT NULL
+    );
+
+    -- The journal's own clock, and how far each room was at some moments of it.
+    CREATE TABLE age (one INTEGER PRIMARY KEY CHECK (one = 1), now INTEGER NOT NULL);
+    CREATE TABLE marks (
+        room INTEGER NOT NULL,
+        at INTEGER NOT NULL,
+        seq INTEGER NOT NULL,
+        PRIMARY KEY (room, at)
+    ) WITHOUT ROWID;
 "];
 
 /// Brings the journal to the newest format.
@@ -78,6 +177,7 @@ pub(super) fn migrate(connection: &mut Connection) -> Result<(), JournalError> {
     for (format, step) in (1_i64..).zip(STEPS).filter(|(format, _)| *format > found) {
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         transaction.execute_batch(step)?;
+        failpoint::reached("journal.migrating");
         transaction.pragma_update(None, "user_version", format)?;
         transaction.commit()?;
         tracing::info!(format, "the journal has a new format");

@@ -153,7 +153,7 @@ impl Rows {
         let connection = rusqlite::Connection::open(journal)?;
         Ok(Rows {
             events: connection.query_row("SELECT count(*) FROM events", [], |row| row.get(0))?,
-            parts: connection.query_row("SELECT count(*) FROM parts", [], |row| row.get(0))?,
+            parts: connection.query_row("SELECT count(*) FROM natives", [], |row| row.get(0))?,
             mode: connection.pragma_query_value(None, "journal_mode", |row| row.get(0))?,
         })
     }
