@@ -3,15 +3,17 @@
 //! One loop owns everything. Requests are drained, commits driven and the time passed on whether
 //! or not there is a connection.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use comity_bridge::event::{Message, MessageKind};
+use comity_bridge::failpoint::reached;
+use comity_bridge::link::Clock;
 use comity_bridge::{
     Bridge, BridgeError, BridgeKind, Capabilities, Channel, ChannelState, ConfigProblem,
-    ConfigTable, Content, DeliveryKey, EventId, GatewayInfo, Incoming, Link, NativeAuthor,
-    NetworkName, NetworkStatus, Reports, Request, SourceId, Text,
+    ConfigTable, Content, DeliveryKey, EventId, Gap, GatewayInfo, Incoming, Link, NativeAuthor,
+    NetworkName, NetworkStatus, Reports, Request, SourceId, Text, Timestamp,
 };
 use comity_net::Backoff;
 use tokio::task::JoinHandle;
@@ -23,14 +25,23 @@ use crate::config::{Config, Users};
 use crate::connection::{Connection, Heard};
 use crate::deliveries::Deliveries;
 use crate::ident::{Bare, PartIds};
-use crate::intake::Intake;
-use crate::session::{LinkError, Output, RoomState, Session, Settings, TICK};
+use crate::intake::{Intake, Item};
+use crate::session::{LinkError, Mark, Output, RoomState, Session, Settings, TICK};
 use crate::wire::Read;
 
 /// Deliveries of one room in hand at once.
 const WINDOW: usize = 32;
 /// A server that refuses the component will do so until somebody changes a configuration.
 const REFUSED_WAIT: Duration = Duration::from_secs(60);
+/// A lost server is tried again after this, and twice as long each time,
+const FIRST_WAIT: Duration = Duration::from_secs(1);
+/// up to this.
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
+/// Requests taken at once, so that what they ask for is written at once.
+const MAX_REQUESTS: usize = 64;
+/// Marks of rooms that nobody has joined by then are forgotten: what was said there while they were not configured is no
+/// business of ours.
+const UNCLAIMED: Duration = Duration::from_secs(10 * 60);
 /// How long what was read last may take to be committed at the end.
 const LAST_COMMIT: Duration = Duration::from_millis(500);
 
@@ -122,6 +133,12 @@ struct Task {
     deliveries: Deliveries,
     intake: Intake,
     channels: HashMap<Bare, Channel>,
+    /// What earlier runs have kept, by key, until its room is joined.
+    marks: BTreeMap<String, String>,
+    started: Instant,
+    clock: Clock,
+    /// When the server was last heard.
+    alive: Timestamp,
     net: Net,
     backoff: Backoff,
     link: Option<Link>,
@@ -146,8 +163,12 @@ impl Task {
             intake: Intake::new(reports.clone()),
             reports,
             channels: HashMap::new(),
+            marks: BTreeMap::new(),
+            started: Instant::now(),
+            alive: Timestamp(0),
+            clock: link.env.clock.clone(),
             net: Net::Waiting(Instant::now()),
-            backoff: Backoff::default(),
+            backoff: Backoff::new(FIRST_WAIT, LONGEST_WAIT),
             link: Some(link),
         }
     }
@@ -165,27 +186,42 @@ impl Task {
             window: WINDOW,
             ..Capabilities::default()
         });
+        self.marks = self.reports.remembered().await.writes;
+        self.marks.retain(|key, _| key.starts_with(MARK));
+        let mut gathered = Vec::with_capacity(MAX_REQUESTS);
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
+            self.tell_time();
             tokio::select! {
                 () = shutdown.cancelled() => break,
-                request = requests.recv() => match request {
-                    Some(request) => self.handle_request(request),
-                    None => break,
-                },
+                count = requests.recv_many(&mut gathered, MAX_REQUESTS) => {
+                    if count == 0 {
+                        break;
+                    }
+                    gathered.drain(..).for_each(|request| self.handle_request(request));
+                }
                 event = self.net.event() => self.handle_net(event),
                 (job, stored) = self.deliveries.plan_stored() => match stored {
                     true => self.session.plan_stored(job, now()),
                     false => self.session.plan_refused(job, now()),
                 },
-                () = self.intake.advance() => {}
+                () = self.intake.advance() => {
+                    self.tell_time();
+                    self.session.handle_room_made(now());
+                }
                 _ = ticks.tick() => self.handle_time(),
             }
             self.handle_outputs();
+            self.intake.offer();
         }
         self.stop().await;
         Ok(())
+    }
+
+    fn tell_time(&mut self) {
+        let (now, free) = (self.clock.now(), self.intake.free());
+        self.session.handle_clock(now.0, self.alive.0, free);
     }
 
     fn handle_request(&mut self, request: Request) {
@@ -198,11 +234,14 @@ impl Task {
                     self.session.leave(&room);
                     self.handle_outputs();
                     self.channels.remove(&room);
+                    self.forget(mark_key(&room));
                 }
             }
             Request::Deliver(delivery) => {
+                reached("xmpp.handed");
                 let room = Bare::room(delivery.key.channel.native());
-                if let (Some(job), Some(room)) = (self.deliveries.take(delivery), room) {
+                let now_ms = self.clock.now();
+                if let (Some(job), Some(room)) = (self.deliveries.take(delivery, now_ms), room) {
                     self.session.submit(&room, job, now());
                 }
             }
@@ -228,8 +267,13 @@ impl Task {
                     .channel(&channel, ChannelState::NotJoined { why });
             }
             _ => {
+                let kept = self.marks.remove(&mark_key(&room));
+                let mark = kept.as_deref().and_then(Mark::read);
+                if kept.is_some() && mark.is_none() {
+                    warn!(network = %self.network, %channel, "how far the room was heard cannot be read; it begins at its end");
+                }
                 self.channels.insert(room.clone(), channel);
-                self.session.join(&room, now());
+                self.session.join(&room, mark, now());
             }
         }
     }
@@ -243,7 +287,11 @@ impl Task {
                     Net::Dialling(tokio::spawn(async move { Connection::dial(&config).await }));
             }
             NetEvent::Dialled(connection) => self.net = Net::Up(connection),
-            NetEvent::Heard(heard) => heard.into_iter().for_each(|heard| self.handle_heard(heard)),
+            NetEvent::Heard(heard) => {
+                self.alive = self.clock.now();
+                self.tell_time();
+                heard.into_iter().for_each(|heard| self.handle_heard(heard));
+            }
             NetEvent::Ended(error) => self.handle_ended(&error),
         }
     }
@@ -265,15 +313,19 @@ impl Task {
     }
 
     fn handle_ended(&mut self, error: &LinkError) {
-        let why = error.to_string();
         let floor = if matches!(error, LinkError::Refused(_)) {
             REFUSED_WAIT
         } else {
             Duration::ZERO
         };
         let wait = self.backoff.next_wait().max(floor);
-        warn!(network = %self.network, %error, retry_secs = wait.as_secs_f32(), "not connected");
-        self.session.handle_disconnected(&why);
+        // The gateway warns of it.
+        debug!(network = %self.network, %error, retry_secs = wait.as_secs_f32(), "not connected");
+        let why = format!(
+            "{error}; trying again in {:.0} s",
+            wait.as_secs_f32().max(1.0)
+        );
+        self.session.handle_disconnected(&error.to_string());
         self.handle_outputs();
         self.net = Net::Waiting(Instant::now() + wait);
         self.reports.network(NetworkStatus::Offline { why });
@@ -284,6 +336,18 @@ impl Task {
             connection.handle_time();
         }
         self.session.handle_time(now());
+        if self.started.elapsed() > UNCLAIMED {
+            for key in std::mem::take(&mut self.marks).into_keys() {
+                self.forget(key);
+            }
+        }
+    }
+
+    fn forget(&mut self, key: String) {
+        self.intake.push(Item {
+            write: Some((key, String::new())),
+            ..Item::default()
+        });
     }
 
     fn handle_outputs(&mut self) {
@@ -295,18 +359,46 @@ impl Task {
                     }
                 }
                 Output::Room(room, state) => self.handle_room(&room, state),
-                Output::Said(room, said) => {
+                Output::Said { room, said, mark } => {
                     if let Some(channel) = self.channels.get(&room).cloned() {
-                        let source_id = said.source_id.unwrap_or_else(|| SourceId(String::new()));
-                        let (author, content) = (said.author, said.content);
-                        self.intake.push(Incoming {
+                        let incoming = Incoming {
                             channel,
-                            source_id,
-                            author,
-                            claimed: None,
+                            source_id: said.source_id,
+                            author: said.author,
+                            claimed: said.claimed,
                             own: None,
-                            content,
+                            content: said.content,
                             via: Vec::new(),
+                        };
+                        self.intake.push(Item {
+                            incoming: Some(incoming),
+                            write: mark.map(|mark| (mark_key(&room), mark.write())),
+                            gap: None,
+                        });
+                    }
+                }
+                Output::Gap {
+                    room,
+                    from_ms,
+                    until_ms,
+                } => {
+                    if let Some(channel) = self.channels.get(&room).cloned() {
+                        let (from, until) = (Timestamp(from_ms), Timestamp(until_ms));
+                        self.intake.push(Item {
+                            gap: Some(Gap {
+                                channel,
+                                from,
+                                until,
+                            }),
+                            ..Item::default()
+                        });
+                    }
+                }
+                Output::Mark { room, mark } => {
+                    if self.channels.contains_key(&room) {
+                        self.intake.push(Item {
+                            write: Some((mark_key(&room), mark.write())),
+                            ..Item::default()
                         });
                     }
                 }
@@ -351,20 +443,24 @@ impl Task {
         });
         let content = Content::Message(Message::of(MessageKind::Text, Text::default()));
         let author = NativeAuthor::named(self.config.component.clone(), self.config.nick.clone());
-        self.intake.push(Incoming {
-            channel,
-            source_id: SourceId(id),
-            author,
-            claimed: None,
-            own,
-            content,
-            via: Vec::new(),
+        self.intake.push(Item {
+            incoming: Some(Incoming {
+                channel,
+                source_id: SourceId(id),
+                author,
+                claimed: None,
+                own,
+                content,
+                via: Vec::new(),
+            }),
+            ..Item::default()
         });
     }
 
     async fn stop(mut self) {
-        self.session.shut_down();
+        self.session.shut_down(now());
         self.handle_outputs();
+        self.intake.offer();
         let Self {
             net, mut intake, ..
         } = self;
@@ -383,6 +479,13 @@ impl Task {
             warn!("what was said last is not committed");
         }
     }
+}
+
+/// Keys under which the marks are kept begin with this.
+const MARK: &str = "mark ";
+
+fn mark_key(room: &Bare) -> String {
+    format!("{MARK}{room}")
 }
 
 fn now() -> std::time::Instant {

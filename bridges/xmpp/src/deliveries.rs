@@ -5,12 +5,12 @@ use std::collections::HashMap;
 use comity_bridge::delivery::PlanRefused;
 use comity_bridge::event::MessageKind;
 use comity_bridge::{
-    Content, Delivery, DeliveryError, DeliveryKey, Event, NativeId, Outcome, Receipts,
+    Content, Delivery, DeliveryError, DeliveryKey, Event, NativeId, Outcome, Receipts, Timestamp,
 };
 use tokio::task::JoinSet;
 
-use crate::outbound;
-use crate::session::{Job, Speaker};
+use crate::session::{Job, Late, Speaker};
+use crate::{outbound, stamp};
 
 /// Deliveries by the job's number.
 #[derive(Default)]
@@ -30,10 +30,11 @@ struct Held {
 
 impl Deliveries {
     /// Takes a delivery. Gives the job to submit; none when there is nothing that could be said.
-    pub(crate) fn take(&mut self, delivery: Delivery) -> Option<Job> {
+    pub(crate) fn take(&mut self, delivery: Delivery, now: Timestamp) -> Option<Job> {
         let Delivery {
             key,
             event,
+            late,
             doubt,
             plan,
             mut receipts,
@@ -92,6 +93,10 @@ impl Deliveries {
             doubt,
             since_ms: event.received.0,
             ready,
+            late: late.map(|Timestamp(ms)| Late {
+                stamp: stamp::write(ms),
+                spoken: stamp::spoken(ms, now.0),
+            }),
         })
     }
 

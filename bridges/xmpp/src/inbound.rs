@@ -4,10 +4,11 @@
 //! room's features say that it strips forged ones.
 
 use comity_bridge::event::{Message, MessageKind};
-use comity_bridge::{Content, NativeAuthor, NativeRef, SourceId, Text};
+use comity_bridge::{Content, NativeAuthor, NativeRef, SourceId, Text, Timestamp};
 
 use crate::ident::{self, Bare};
 use crate::session::Features;
+use crate::stamp;
 use crate::wire::{Element, child, ns};
 
 /// The largest id kept as it is; a longer one is a reason to make our own.
@@ -16,9 +17,11 @@ const MAX_ID: usize = 512;
 /// One message of somebody else.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Said {
-    /// None when the room has given no id: the caller counts.
-    pub(crate) source_id: Option<SourceId>,
+    /// Set by the caller, which knows where the message is from.
+    pub(crate) source_id: SourceId,
     pub(crate) author: NativeAuthor,
+    /// When it was said, if it comes from the room's past.
+    pub(crate) claimed: Option<Timestamp>,
     pub(crate) content: Content<NativeRef>,
 }
 
@@ -117,12 +120,7 @@ const NOT_TEXT: &[(&str, &str, &str)] = &[
 ];
 
 /// Reads a message that `room` passes on for the occupant called `nick`.
-pub(crate) fn read(
-    message: &Element,
-    room: &Bare,
-    nick: &str,
-    features: Features,
-) -> Result<Said, Unsaid> {
+pub(crate) fn read(message: &Element, nick: &str, features: Features) -> Result<Said, Unsaid> {
     for (name, namespace, detail) in NOT_TEXT {
         if child(message, name, namespace).is_some() {
             return Err(unsupported(detail));
@@ -146,13 +144,26 @@ pub(crate) fn read(
         return Err(unsupported("a blank message"));
     }
     let occupant = occupant_id(message, features).unwrap_or_else(|| nick.to_owned());
-    let source_id = stanza_id(message, room, features)
-        .or_else(|| origin_id(message).map(|id| format!("{occupant} {id}")));
     let name = ident::nick(nick, nick);
     Ok(Said {
-        source_id: source_id.map(SourceId),
+        source_id: SourceId(String::new()),
         author: NativeAuthor::named(occupant, name),
+        claimed: None,
         content: Content::Message(Message::of(kind, text)),
+    })
+}
+
+/// What tells a message from all others of its room: the room's own id, else its sender's, who must not repeat it.
+pub(crate) fn source_id(
+    message: &Element,
+    room: &Bare,
+    nick: &str,
+    features: Features,
+) -> Option<String> {
+    stanza_id(message, room, features).or_else(|| {
+        let occupant = occupant_id(message, features).unwrap_or_else(|| nick.to_owned());
+        let id = format!("{occupant} {}", origin_id(message)?);
+        (!id.chars().any(char::is_control)).then_some(id)
     })
 }
 
@@ -188,6 +199,24 @@ pub(crate) fn is_history(message: &Element, room: &Bare, joining: bool) -> bool 
     })
 }
 
+/// When a message of the room's past was said.
+pub(crate) fn stamp(message: &Element) -> Option<i64> {
+    let stamps = message
+        .children()
+        .filter(|child| child.is("delay", ns::DELAY) || child.is("x", ns::DELAY_LEGACY));
+    // The room's own stamp is the last one: a sender's may be in front of it.
+    stamps
+        .filter_map(|delay| delay.attr("stamp").and_then(stamp::read))
+        .last()
+}
+
+/// Whether a message still carries this stamp of ours.
+pub(crate) fn has_stamp(message: &Element, stamp: &str) -> bool {
+    message
+        .children()
+        .any(|child| child.is("delay", ns::DELAY) && child.attr("stamp") == Some(stamp))
+}
+
 fn occupant_id(message: &Element, features: Features) -> Option<String> {
     let id = features
         .occupant_ids
@@ -206,7 +235,7 @@ fn fits(id: &str) -> bool {
 }
 
 /// The body without a language, or the first one.
-fn body(message: &Element) -> Option<String> {
+pub(crate) fn body(message: &Element) -> Option<String> {
     let mut bodies = message
         .children()
         .filter(|child| child.is("body", ns::CLIENT))

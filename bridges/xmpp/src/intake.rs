@@ -1,34 +1,44 @@
-//! What was said, on its way into the journal.
+//! What was said, on its way into the journal, with how far each room has been heard.
 //!
-//! A component's link has no acknowledgement and cannot be stopped without losing everything else
-//! on it, so reading goes on while a commit is under way; what then does not fit is a gap, counted and logged.
+//! A component's link has no acknowledgement and cannot be stopped without losing everything else on it, so reading goes on
+//! while a commit is under way. Nothing is lost with it: a room's mark is committed with the message that it stands behind,
+//! never before, and what finds no place here is read from the room's archive later on. The session counts the places.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use comity_bridge::{Answer, Batch, Incoming, Reports};
+use comity_bridge::failpoint::reached;
+use comity_bridge::{Answer, Batch, Gap, Incoming, Reports};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
 
-/// Messages that wait for the journal.
+/// Items that wait for the journal or are on their way into it.
 const MAX_WAITING: usize = 1_000;
-/// Messages of one batch.
+/// Items of one batch.
 const MAX_BATCH: usize = 256;
 /// How long a busy gateway is left alone.
 const BUSY_WAIT: Duration = Duration::from_millis(250);
 
+/// One thing to be kept.
+#[derive(Default)]
+pub(crate) struct Item {
+    pub(crate) incoming: Option<Incoming>,
+    pub(crate) gap: Option<Gap>,
+    /// A key and its value; of two for one key in a batch the later one counts.
+    pub(crate) write: Option<(String, String)>,
+}
+
 /// The queue in front of the journal.
 pub(crate) struct Intake {
     reports: Reports,
-    waiting: VecDeque<Incoming>,
+    waiting: VecDeque<Item>,
     commit: Option<Commit>,
-    /// Messages left out since the last one that fitted.
-    gap: u64,
 }
 
 /// A batch under way, and when to offer it again once the gateway was busy.
 struct Commit {
     batch: Batch,
+    items: usize,
     task: JoinHandle<Answer>,
     again: Option<Instant>,
 }
@@ -39,39 +49,39 @@ impl Intake {
             reports,
             waiting: VecDeque::new(),
             commit: None,
-            gap: 0,
         }
     }
 
-    pub(crate) fn push(&mut self, incoming: Incoming) {
-        if self.waiting.len() >= MAX_WAITING {
-            self.gap += 1;
-            self.reports.skip(
-                "gap",
-                format!(
-                    "{}: the journal is behind, {} left out",
-                    incoming.channel, self.gap
-                ),
-            );
-            return;
-        }
-        self.gap = 0;
-        self.waiting.push_back(incoming);
-        self.offer();
+    /// How many more items there is a place for.
+    pub(crate) fn free(&self) -> usize {
+        let under_way = self.commit.as_ref().map_or(0, |commit| commit.items);
+        MAX_WAITING.saturating_sub(self.waiting.len() + under_way)
     }
 
-    fn offer(&mut self) {
+    pub(crate) fn push(&mut self, item: Item) {
+        self.waiting.push_back(item);
+    }
+
+    /// Hands the next batch over, if none is under way. What came in one wake-up is one batch.
+    pub(crate) fn offer(&mut self) {
         if self.commit.is_some() || self.waiting.is_empty() {
             return;
         }
-        let count = self.waiting.len().min(MAX_BATCH);
-        let batch = Batch {
-            incoming: self.waiting.drain(..count).collect(),
-            ..Batch::default()
-        };
+        reached("xmpp.parsed");
+        let items = self.waiting.len().min(MAX_BATCH);
+        let mut batch = Batch::default();
+        for item in self.waiting.drain(..items) {
+            batch.incoming.extend(item.incoming);
+            batch.gaps.extend(item.gap);
+            if let Some((key, value)) = item.write {
+                batch.writes.retain(|(earlier, _)| *earlier != key);
+                batch.writes.push((key, value));
+            }
+        }
         self.commit = Some(Commit {
             task: self.ask(&batch),
             batch,
+            items,
             again: None,
         });
     }
@@ -88,17 +98,15 @@ impl Intake {
         };
         if let Some(again) = commit.again {
             sleep_until(again).await;
+            commit.again = None;
             let batch = commit.batch.clone();
-            let task = self.ask(&batch);
-            self.commit = Some(Commit {
-                batch,
-                task,
-                again: None,
-            });
+            let reports = self.reports.clone();
+            commit.task = tokio::spawn(async move { reports.commit(batch).await });
             return;
         }
         match (&mut commit.task).await {
             Ok(Answer::Committed(_)) => {
+                reached("xmpp.committed");
                 self.commit = None;
                 self.offer();
             }

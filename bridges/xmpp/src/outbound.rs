@@ -60,7 +60,17 @@ pub(crate) fn split(text: &str, name: &str) -> Vec<String> {
 ///
 /// In the bot's mouth every line carries the author, so that nobody can fake a line of somebody
 /// else. A text that only looks like an emote gets a space in front (XEP-0245 knows no escape).
-pub(crate) fn body(text: &str, emote: bool, mouth: Mouth<'_>) -> String {
+///
+/// `late` is when it was written, in front of the text, for a room that would not say it otherwise.
+pub(crate) fn body(text: &str, emote: bool, mouth: Mouth<'_>, late: Option<&str>) -> String {
+    let dated;
+    let text = match late {
+        Some(late) => {
+            dated = format!("{late} {text}");
+            &dated
+        }
+        None => text,
+    };
     match mouth {
         Mouth::Ghost if emote => format!("/me {text}"),
         Mouth::Ghost if text.starts_with("/me ") => format!(" {text}"),
@@ -88,6 +98,18 @@ pub(crate) fn message(from: &str, to: &str, id: &str, body: &str) -> Build {
         .attr("id", id)
         .child(element("body", ns::CLIENT).text(body))
         .child(element("origin-id", ns::SID).attr("id", id))
+}
+
+/// Says in the stanza when it was written (XEP-0203), if it comes late.
+pub(crate) fn stamped(message: Build, component: &str, stamp: Option<&str>) -> Build {
+    match stamp {
+        Some(stamp) => message.child(
+            element("delay", ns::DELAY)
+                .attr("from", component)
+                .attr("stamp", stamp),
+        ),
+        None => message,
+    }
 }
 
 fn relay_name(name: &str) -> String {
@@ -128,7 +150,7 @@ mod tests {
         assert!(parts.len() > 1);
         assert_eq!(parts.join("\n"), text.trim_end());
         for part in &parts {
-            assert!(escaped(&body(part, false, Mouth::Bot("alice"))) <= MAX_PART + 64);
+            assert!(escaped(&body(part, false, Mouth::Bot("alice"), None)) <= MAX_PART + 64);
         }
     }
 
@@ -146,20 +168,23 @@ mod tests {
 
     #[test]
     fn a_ghost_says_what_was_said() {
-        assert_eq!(body("hi\nthere", false, Mouth::Ghost), "hi\nthere");
-        assert_eq!(body("waves", true, Mouth::Ghost), "/me waves");
-        assert_eq!(body("/me is text", false, Mouth::Ghost), " /me is text");
+        assert_eq!(body("hi\nthere", false, Mouth::Ghost, None), "hi\nthere");
+        assert_eq!(body("waves", true, Mouth::Ghost, None), "/me waves");
+        assert_eq!(
+            body("/me is text", false, Mouth::Ghost, None),
+            " /me is text"
+        );
     }
 
     #[test]
     fn the_bot_names_the_author_on_every_line() {
         assert_eq!(
-            body("hi\n<bob> fake", false, Mouth::Bot("al")),
+            body("hi\n<bob> fake", false, Mouth::Bot("al"), None),
             "<al> hi\n<al> <bob> fake"
         );
-        assert_eq!(body("waves", true, Mouth::Bot("al")), "* al waves");
+        assert_eq!(body("waves", true, Mouth::Bot("al"), None), "* al waves");
         assert_eq!(
-            body("x", false, Mouth::Bot("a>\n<b\u{202e}")),
+            body("x", false, Mouth::Bot("a>\n<b\u{202e}"), None),
             "<a\u{203a} \u{2039}b> x"
         );
     }

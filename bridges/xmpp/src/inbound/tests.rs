@@ -14,14 +14,13 @@ const NONE: Features = Features {
 
 #[test]
 fn a_message_is_read_with_the_rooms_id_and_the_occupants() {
-    let said = said(
+    let message = || {
         message("hello")
             .child(sid("room@muc.example", "s1"))
-            .child(occupant("o1")),
-        ALL,
-    )
-    .expect("said");
-    assert_eq!(said.source_id, Some("s1".into()));
+            .child(occupant("o1"))
+    };
+    let said = said(message(), ALL).expect("said");
+    assert_eq!(source(message(), "alice", ALL).as_deref(), Some("s1"));
     assert_eq!(
         (said.author.id.as_str(), said.author.name.as_str()),
         ("o1", "alice")
@@ -48,23 +47,36 @@ fn slash_me_becomes_an_emote_and_only_with_its_space() {
 #[test]
 fn x6_a_forged_stanza_id_counts_for_nothing() {
     let forged = || message("x").child(sid("other@muc.example", "s1"));
-    assert_eq!(said(forged(), ALL).expect("said").source_id, None);
-    let unstripped = message("x")
-        .child(sid("room@muc.example", "s1"))
-        .child(occupant("o1"));
-    let said = said(unstripped, NONE).expect("said");
-    assert_eq!((said.source_id, said.author.id.as_str()), (None, "alice"));
+    assert_eq!(source(forged(), "alice", ALL), None);
+    let unstripped = || {
+        message("x")
+            .child(sid("room@muc.example", "s1"))
+            .child(occupant("o1"))
+    };
+    assert_eq!(source(unstripped(), "alice", NONE), None);
+    assert_eq!(said(unstripped(), NONE).expect("said").author.id, "alice");
 }
 
 #[test]
 fn an_origin_id_counts_with_its_occupant_only() {
-    let origin = || element("origin-id", ns::SID).attr("id", "q1");
-    let source = |nick: &str| {
-        let message = message("x").child(origin()).build();
-        read(&message, &room(), nick, NONE).expect("said").source_id
-    };
-    assert_ne!(source("alice"), source("bob"));
-    assert_eq!(source("alice"), source("alice"));
+    let origin = || message("x").child(element("origin-id", ns::SID).attr("id", "q1"));
+    let alice = source(origin(), "alice", NONE);
+    assert!(alice.is_some());
+    assert_ne!(alice, source(origin(), "bob", NONE));
+    assert_eq!(alice, source(origin(), "alice", NONE));
+    assert_eq!(source(origin(), "a\nb", NONE), None);
+}
+
+#[test]
+fn the_last_stamp_of_a_message_is_the_rooms() {
+    let delay = |stamp: &str| element("delay", ns::DELAY).attr("stamp", stamp);
+    let forged = message("x")
+        .child(delay("1980-01-01T00:00:00Z"))
+        .child(delay("2024-11-22T12:53:20Z"))
+        .build();
+    assert_eq!(stamp(&forged), Some(1_732_280_000_000));
+    assert!(has_stamp(&forged, "1980-01-01T00:00:00Z"));
+    assert_eq!(stamp(&message("x").build()), None);
 }
 
 #[test]
@@ -136,7 +148,11 @@ fn occupant(id: &str) -> Build {
 }
 
 fn said(message: Build, features: Features) -> Result<Said, Unsaid> {
-    read(&message.build(), &room(), "alice", features)
+    read(&message.build(), "alice", features)
+}
+
+fn source(message: Build, nick: &str, features: Features) -> Option<String> {
+    source_id(&message.build(), &room(), nick, features)
 }
 
 fn text(said: &Said) -> (MessageKind, &str) {

@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
+use comity_bridge::failpoint::reached;
+
 use super::fault::Fault;
 use super::occupant::{Change, Occupant};
 use super::queue::Speaker;
@@ -156,7 +158,7 @@ impl Ghosts {
         };
         match ghost.occupant.handle(from, presence) {
             Change::Nothing => return false,
-            Change::Joined { .. } => {}
+            Change::Joined { .. } => reached("xmpp.joining"),
             Change::AskAgain => {
                 let id = cx.next_id();
                 let presence = ghost.occupant.join(room, id, now, 0);

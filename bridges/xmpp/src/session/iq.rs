@@ -14,8 +14,10 @@ pub(super) enum Asked {
     Features(Bare),
     /// The default configuration of a room that did not exist.
     Unlock(Bare),
-    /// A page of the room's archive.
-    Archive(Bare),
+    /// A page of the room's archive, in search of deliveries in doubt; with the query's id.
+    Archive(Bare, String),
+    /// A page of the room's archive, for what was missed; with the query's id.
+    CatchUp(Bare, String),
     /// Whether we are still in the room (XEP-0410).
     Present(Bare),
 }
@@ -25,7 +27,8 @@ impl Asked {
         match self {
             Self::Features(room)
             | Self::Unlock(room)
-            | Self::Archive(room)
+            | Self::Archive(room, _)
+            | Self::CatchUp(room, _)
             | Self::Present(room) => room,
         }
     }

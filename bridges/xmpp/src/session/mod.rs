@@ -9,12 +9,18 @@
 //! dropped, save that they can serve as a receipt.
 
 mod archive;
+mod catch_up;
+mod doubt;
 mod fault;
 mod features;
 mod ghosts;
+mod hearing;
 mod iq;
+mod landed;
 mod link;
+mod mark;
 mod occupant;
+mod past;
 mod queue;
 mod room;
 mod sending;
@@ -33,7 +39,8 @@ use crate::wire::{Element, Skipped, child, element, ns};
 
 pub(crate) use features::Features;
 pub(crate) use link::{Handshake, LinkError, Step};
-pub(crate) use queue::{Job, Speaker};
+pub(crate) use mark::Mark;
+pub(crate) use queue::{Job, Late, Speaker};
 
 /// How often [`Session::handle_time`] wants to be called.
 pub(crate) const TICK: Duration = Duration::from_millis(250);
@@ -71,8 +78,23 @@ pub(crate) enum RoomState {
 pub(crate) enum Output {
     Send(Element),
     Room(Bare, RoomState),
-    /// Somebody said something.
-    Said(Bare, Box<Said>),
+    /// Somebody said something; the mark is to be kept with it.
+    Said {
+        room: Bare,
+        said: Box<Said>,
+        mark: Option<Mark>,
+    },
+    /// Nothing is known of what was said in this time, and nobody can be asked.
+    Gap {
+        room: Bare,
+        from_ms: i64,
+        until_ms: i64,
+    },
+    /// How far the room has been heard, to be kept behind all that was said before.
+    Mark {
+        room: Bare,
+        mark: Mark,
+    },
     /// A message of ours came back after its delivery was over: the event, the part, the room's id.
     Own {
         room: Bare,
@@ -106,6 +128,14 @@ struct Context {
     out: VecDeque<Output>,
     pending: HashMap<String, Pending>,
     counter: u64,
+    /// What the clock on the wall says.
+    wall_ms: i64,
+    /// What it said when the server was last heard.
+    alive_ms: i64,
+    /// How much more the gateway has a place for.
+    free: usize,
+    /// Archives that are being read.
+    reading: usize,
 }
 
 impl Context {
@@ -125,7 +155,7 @@ impl Context {
         format!("{}-{}", self.settings.epoch, self.counter)
     }
 
-    /// Asks `to` a question and remembers what it was about.
+    /// Asks `to` a question and remembers what it was about. False when too many are open.
     fn ask(
         &mut self,
         now: Instant,
@@ -134,10 +164,12 @@ impl Context {
         kind: &'static str,
         payload: Element,
         asked: Asked,
-    ) {
-        let Some(target) = Jid::parse(to) else { return };
+    ) -> bool {
+        let Some(target) = Jid::parse(to) else {
+            return false;
+        };
         if self.pending.len() >= MAX_PENDING {
-            return;
+            return false;
         }
         let id = self.next_id();
         let iq = element("iq", ns::CLIENT)
@@ -154,6 +186,16 @@ impl Context {
                 until: now + ANSWER_TIMEOUT,
             },
         );
+        true
+    }
+
+    /// The question is not open any more.
+    fn close(&mut self, id: &str) -> Option<Pending> {
+        let pending = self.pending.remove(id)?;
+        if matches!(pending.asked, Asked::CatchUp(..)) {
+            self.reading -= 1;
+        }
+        Some(pending)
     }
 
     fn over(&mut self, outcomes: Vec<(u64, Outcome)>) {
@@ -173,6 +215,10 @@ impl Session {
             out,
             pending,
             counter: 0,
+            wall_ms: 0,
+            alive_ms: 0,
+            free: 0,
+            reading: 0,
         };
         Self {
             rooms: BTreeMap::new(),
@@ -186,12 +232,18 @@ impl Session {
         self.cx.out.pop_front()
     }
 
-    /// Be in this room from now on.
-    pub(crate) fn join(&mut self, room: &Bare, now: Instant) {
+    /// What the clock says, what it said when the server was last heard, and how many messages the gateway has a place for.
+    /// To be called before anything is handled.
+    pub(crate) fn handle_clock(&mut self, wall_ms: i64, alive_ms: i64, free: usize) {
+        (self.cx.wall_ms, self.cx.alive_ms, self.cx.free) = (wall_ms, alive_ms, free);
+    }
+
+    /// Be in this room from now on; it was heard up to this mark before, if it was.
+    pub(crate) fn join(&mut self, room: &Bare, mark: Option<Mark>, now: Instant) {
         let entry = self
             .rooms
             .entry(room.clone())
-            .or_insert_with(|| Room::new(room.clone(), &self.cx.settings, now));
+            .or_insert_with(|| Room::new(room.clone(), &self.cx.settings, mark, now));
         if self.online {
             entry.enter(&mut self.cx, now);
         }
@@ -258,6 +310,7 @@ impl Session {
     pub(crate) fn handle_disconnected(&mut self, why: &str) {
         self.online = false;
         self.cx.pending.clear();
+        self.cx.reading = 0;
         self.cx
             .out
             .retain(|output| !matches!(output, Output::Send(_)));
@@ -267,8 +320,9 @@ impl Session {
     }
 
     /// Says goodbye in every room; the connection is going to be closed.
-    pub(crate) fn shut_down(&mut self) {
+    pub(crate) fn shut_down(&mut self, now: Instant) {
         for room in self.rooms.values_mut() {
+            room.keep_mark(&mut self.cx, now);
             room.exit(&mut self.cx, self.online, "the gateway is stopping");
         }
         self.online = false;
@@ -286,7 +340,7 @@ impl Session {
             .map(|(id, _)| id.clone())
             .collect();
         for id in due {
-            if let Some(Pending { asked, .. }) = self.cx.pending.remove(&id)
+            if let Some(Pending { asked, .. }) = self.cx.close(&id)
                 && let Some(room) = self.rooms.get_mut(asked.room())
             {
                 room.handle_silence(&mut self.cx, &asked, now);
@@ -294,6 +348,13 @@ impl Session {
         }
         for room in self.rooms.values_mut() {
             room.handle_time(&mut self.cx, now);
+        }
+    }
+
+    /// The gateway has taken something: there is room for more.
+    pub(crate) fn handle_room_made(&mut self, now: Instant) {
+        for room in self.rooms.values_mut().filter(|room| room.is_joined()) {
+            room.resume_catch_up(&mut self.cx, now);
         }
     }
 
@@ -344,7 +405,7 @@ impl Session {
             // An error is never answered, and nothing else is known of it.
             (Some("error"), None) => {}
             (_, Some(room)) if child(message, "result", ns::MAM).is_some() => {
-                room.handle_archived(&self.cx, &from, message)
+                room.handle_archived(&mut self.cx, &from, message)
             }
             // A room takes an error for a sign that the occupant is gone and puts it out (Prosody 0.12), so a private
             // message of an occupant is not answered.
@@ -437,7 +498,7 @@ impl Session {
         {
             return;
         }
-        let Some(Pending { asked, .. }) = self.cx.pending.remove(id) else {
+        let Some(Pending { asked, .. }) = self.cx.close(id) else {
             return;
         };
         let answer = if iq.attr("type") == Some("result") {

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::fault::Fault;
+use super::queue::Speaker;
 use crate::ident::{self, Bare, Jid};
 use crate::wire::{Element, child, element, ns};
 
@@ -81,6 +82,11 @@ impl Occupant {
             State::Joined => self.nick == nick,
             State::Joining { held, .. } => held.as_deref() == Some(nick),
         }
+    }
+
+    /// Whether this occupant would take this nick, or one like it when others have it.
+    pub(super) fn may_be(&self, nick: &str) -> bool {
+        self.nicks.may_be(nick)
     }
 
     pub(super) fn is_named(&self, base: &str) -> bool {
@@ -225,6 +231,12 @@ impl Occupant {
     }
 }
 
+/// Whether the occupant of this speaker would take this nick.
+pub(super) fn may_be(speaker: &Speaker, nick: &str) -> bool {
+    let base = ident::nick(&speaker.name, &speaker.id);
+    Nicks::new(base, speaker.label.clone(), &speaker.id).may_be(nick)
+}
+
 fn reason(code: &str) -> Option<&'static str> {
     Some(match code {
         "301" => "banned from the room",
@@ -256,6 +268,14 @@ impl Nicks {
             plain: false,
             step: 0,
         }
+    }
+
+    fn may_be(&self, nick: &str) -> bool {
+        [&self.base, &self.plain_base].into_iter().any(|base| {
+            nick.strip_prefix(base.as_str()).is_some_and(|rest| {
+                rest.is_empty() || rest.starts_with(&format!(" [{}]", self.label))
+            })
+        })
     }
 
     fn current(&self) -> String {

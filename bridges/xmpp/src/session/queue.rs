@@ -38,6 +38,17 @@ pub(crate) struct Job {
     pub(crate) since_ms: i64,
     /// False while the plan is not durable yet.
     pub(crate) ready: bool,
+    /// When it was written, if it comes late.
+    pub(crate) late: Option<Late>,
+}
+
+/// How a late message says when it was written.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Late {
+    /// For a delay stamp (XEP-0203).
+    pub(crate) stamp: String,
+    /// For people.
+    pub(crate) spoken: String,
 }
 
 /// Where a job stands.
@@ -54,12 +65,22 @@ pub(super) enum Stage {
     Over(Outcome),
 }
 
+/// A job that is over, and what the room calls its last part.
+#[derive(Debug)]
+pub(super) struct End {
+    pub(super) job: u64,
+    pub(super) outcome: Outcome,
+    pub(super) place: Option<String>,
+}
+
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) job: Job,
     pub(super) stage: Stage,
     /// How often it has been sent again within this attempt.
     pub(super) resent: u32,
+    /// What the room calls the last part that came back.
+    pub(super) place: Option<String>,
 }
 
 /// The jobs of one room.
@@ -74,6 +95,7 @@ impl Queue {
             job,
             stage: Stage::Waiting,
             resent: 0,
+            place: None,
         });
     }
 
@@ -97,12 +119,21 @@ impl Queue {
         Some((index, part))
     }
 
+    /// The job in doubt that this part of an event belongs to, if it waits.
+    pub(super) fn find_doubtful(&self, (event, part): (&str, u32)) -> Option<usize> {
+        self.entries.iter().position(|entry| {
+            let job = &entry.job;
+            let waits = matches!(entry.stage, Stage::Waiting) && job.doubt && job.ready;
+            waits && job.event == event && job.parts.iter().any(|(waiting, _)| *waiting == part)
+        })
+    }
+
     /// Ends the jobs that can end: from the front, up to the first that is still under way.
     ///
     /// After a failure the rest comes back too. What of it was written may have landed, so it
     /// comes back as doubtful, even when we know better: what we know is remembered as landed and
     /// is found when the delivery is handed over again, in its order.
-    pub(super) fn settle(&mut self, out: &mut Vec<(u64, Outcome)>) {
+    pub(super) fn settle(&mut self, out: &mut Vec<End>) {
         while let Some(Entry {
             stage: Stage::Over(_),
             ..
@@ -111,13 +142,18 @@ impl Queue {
             let Some(Entry {
                 job,
                 stage: Stage::Over(outcome),
+                place,
                 ..
             }) = self.entries.pop_front()
             else {
                 return;
             };
             let is_failure = !goes_on(&outcome);
-            out.push((job.id, outcome));
+            out.push(End {
+                job: job.id,
+                outcome,
+                place,
+            });
             if is_failure {
                 self.give_back("a message before it failed", true, out);
             }
@@ -126,8 +162,11 @@ impl Queue {
 
     /// Gives every job back: what was not written untouched, the rest in doubt. `failed` when a
     /// job before them has failed already.
-    pub(super) fn give_back(&mut self, why: &str, mut failed: bool, out: &mut Vec<(u64, Outcome)>) {
-        for Entry { job, stage, resent } in self.entries.drain(..) {
+    pub(super) fn give_back(&mut self, why: &str, mut failed: bool, out: &mut Vec<End>) {
+        for Entry {
+            job, stage, resent, ..
+        } in self.entries.drain(..)
+        {
             let outcome = match stage {
                 Stage::Over(outcome) if !failed => outcome,
                 Stage::Waiting if !job.doubt && resent == 0 => Outcome::NotAttempted,
@@ -136,7 +175,11 @@ impl Queue {
                 },
             };
             failed |= !goes_on(&outcome);
-            out.push((job.id, outcome));
+            out.push(End {
+                job: job.id,
+                outcome,
+                place: None,
+            });
         }
     }
 }

@@ -1,19 +1,25 @@
 //! One room: the observer's place in it, and what comes from it.
 
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use comity_bridge::failpoint::reached;
 use comity_net::Backoff;
 
-use super::archive::{self, Page, Recent, Scan};
+use super::archive;
+use super::catch_up::CatchUp;
+use super::doubt::{Certainty, Scan};
 use super::fault::Fault;
 use super::features::Features;
 use super::ghosts::Ghosts;
+use super::hearing::Held;
 use super::iq::Asked;
+use super::landed::Recent;
+use super::mark::Mark;
 use super::occupant::{Change, Occupant};
 use super::queue::Queue;
 use super::{Context, Output, RoomState, Settings};
 use crate::ident::{self, Bare, Jid};
-use crate::inbound;
 use crate::wire::{Element, child, element, ns};
 
 /// Messages of the room's past that the observer asks for: not to relay, but to know which of ours are there.
@@ -22,6 +28,10 @@ const HISTORY: u32 = 200;
 const SILENCE: Duration = Duration::from_secs(10 * 60);
 /// A refusal that only people can lift is tried again after this long at the earliest.
 const REFUSED_WAIT: Duration = Duration::from_secs(30);
+/// A room is tried again after this, and twice as long each time,
+const FIRST_WAIT: Duration = Duration::from_secs(1);
+/// up to this.
+const LONGEST_WAIT: Duration = Duration::from_secs(5 * 60);
 
 /// How far the observer has come.
 #[derive(Debug, PartialEq)]
@@ -49,15 +59,35 @@ pub(super) struct Room {
     pub(super) scan: Option<Scan>,
     pub(super) features: Features,
     pub(super) phase: Phase,
+    /// How far it has been heard; none before it has been heard at all.
+    pub(super) mark: Option<Mark>,
+    /// Whether the mark has moved since it was kept.
+    pub(super) dirty: bool,
+    /// When the mark was last kept by itself.
+    pub(super) kept: Instant,
+    pub(super) certainty: Certainty,
+    pub(super) catch_up: Option<CatchUp>,
+    /// What the archive has told in this catching up.
+    pub(super) told: Recent,
+    /// What waits until what was said before it is known.
+    pub(super) held: Held,
+    /// What the room showed of its past when the observer came.
+    pub(super) past: VecDeque<Element>,
+    /// Since when there has been no place for what is said.
+    pub(super) lost: Option<i64>,
+    /// Whether the room passes on when a late message was written.
+    pub(super) keeps_delay: Option<bool>,
+    /// When the observer was let in.
+    pub(super) entered: Instant,
     backoff: Backoff,
     /// When the room last showed that we are in it.
-    heard: Instant,
+    pub(super) heard: Instant,
     asked_presence: bool,
-    unnamed: u64,
+    pub(super) unnamed: u64,
 }
 
 impl Room {
-    pub(super) fn new(jid: Bare, settings: &Settings, now: Instant) -> Self {
+    pub(super) fn new(jid: Bare, settings: &Settings, mark: Option<Mark>, now: Instant) -> Self {
         let observer = format!(
             "{}@{}/gateway",
             ident::ghost_node(&settings.nick),
@@ -79,7 +109,18 @@ impl Room {
             scan: None,
             features: Features::default(),
             phase: Phase::Out { retry: now },
-            backoff: Backoff::default(),
+            mark,
+            dirty: false,
+            kept: now,
+            certainty: Certainty::default(),
+            catch_up: None,
+            told: Recent::default(),
+            held: Held::default(),
+            past: VecDeque::new(),
+            lost: None,
+            keeps_delay: None,
+            entered: now,
+            backoff: Backoff::new(FIRST_WAIT, LONGEST_WAIT),
             heard: now,
             asked_presence: false,
             unnamed: 0,
@@ -115,6 +156,7 @@ impl Room {
     }
 
     pub(super) fn handle_disconnected(&mut self, cx: &mut Context, why: &str) {
+        self.stop_hearing(cx);
         self.observer.forget();
         self.ghosts.forget();
         self.give_back(cx, why);
@@ -126,9 +168,9 @@ impl Room {
     pub(super) fn give_back(&mut self, cx: &mut Context, why: &str) {
         self.scan = None;
         self.asked_presence = false;
-        let mut outcomes = Vec::new();
-        self.queue.give_back(why, false, &mut outcomes);
-        cx.over(outcomes);
+        let mut ends = Vec::new();
+        self.queue.give_back(why, false, &mut ends);
+        self.end(cx, ends);
     }
 
     pub(super) fn handle_presence(
@@ -145,6 +187,7 @@ impl Room {
         match self.observer.handle(from, presence) {
             Change::Nothing => {}
             Change::Joined { created } => {
+                reached("xmpp.joining");
                 self.heard = now;
                 if self.phase == Phase::Entering {
                     self.settle_in(cx, created, now);
@@ -200,16 +243,26 @@ impl Room {
         );
     }
 
-    fn settled(&mut self, cx: &mut Context, features: Features) {
+    fn settled(&mut self, cx: &mut Context, features: Features, now: Instant) {
         self.features = features;
         self.phase = Phase::In;
+        self.entered = now;
         self.backoff.reset();
         cx.out
             .push_back(Output::Room(self.jid.clone(), RoomState::Joined));
+        if features.archive {
+            self.start_catch_up(cx, now);
+        } else {
+            self.fill_from_past(cx, now);
+        }
+        if self.catch_up.as_ref().is_none_or(|it| !it.holds()) {
+            self.release(cx, now);
+        }
     }
 
     /// Out of the room, or not let in: everything comes back, and we try again later.
     pub(super) fn out(&mut self, cx: &mut Context, why: String, floor: Duration, now: Instant) {
+        self.stop_hearing(cx);
         self.observer.forget();
         self.give_back(cx, &why);
         self.phase = Phase::Out {
@@ -219,91 +272,16 @@ impl Room {
             .push_back(Output::Room(self.jid.clone(), RoomState::NotJoined(why)));
     }
 
-    pub(super) fn handle_groupchat(
-        &mut self,
-        cx: &mut Context,
-        from: &Jid,
-        message: &Element,
-        now: Instant,
-    ) {
-        self.heard = now;
-        let nick = from.resource.as_deref();
-        let id = inbound::stanza_id(message, &self.jid, self.features);
-        let own = archive::our_id(message, &cx.settings.ids);
-        if let (Some(nick), Some(own)) = (nick, &own)
-            && self.handle_reflection(cx, nick, own, id.as_ref(), now)
-        {
-            return;
-        }
-        if message.attr("to") != Some(&self.observer.jid) {
-            return;
-        }
-        if inbound::is_history(message, &self.jid, self.phase != Phase::In) {
-            // Never relayed as new; but what of ours is there has landed.
-            if let Some(own) = own {
-                self.landed
-                    .insert(&own, inbound::any_stanza_id(message, &self.jid));
-            }
-            return;
-        }
-        let Some(nick) = nick else {
-            // The room itself: the end of its past is an empty subject, the rest is notices.
-            if child(message, "body", ns::CLIENT).is_some() {
-                cx.skip(
-                    "unsupported",
-                    format!("a notice of the room {} itself", self.jid),
-                );
-            }
+    pub(super) fn handle_archived(&mut self, cx: &mut Context, from: &Jid, message: &Element) {
+        let id = child(message, "result", ns::MAM).and_then(|result| result.attr("queryid"));
+        let Some(id) = id else { return };
+        let Some(archived) = archive::result(id, &self.jid, from, message) else {
             return;
         };
-        let is_spoken = |own: &String| {
-            self.spoken
-                .get(own)
-                .is_some_and(|by| by.as_deref() == Some(nick))
-        };
-        if self.observer.holds(nick)
-            || self.ghosts.holds(nick)
-            || own.as_ref().is_some_and(is_spoken)
-        {
-            return self.handle_own(cx, own, id);
-        }
-        if own.is_some() {
-            // What an earlier run of ours said just before it ended, or a forgery: no event and no receipt.
-            return cx.skip(
-                "unauthorised",
-                format!(
-                    "{}: a message with an id of ours, not from an occupant of ours",
-                    self.jid
-                ),
-            );
-        }
-        match inbound::read(message, &self.jid, nick, self.features) {
-            Ok(mut said) => {
-                self.unnamed += 1;
-                let unnamed = format!("{}:{}", cx.settings.epoch, self.unnamed);
-                said.source_id.get_or_insert_with(|| unnamed.into());
-                cx.out
-                    .push_back(Output::Said(self.jid.clone(), Box::new(said)));
-            }
-            Err(unsaid) => cx.skip(unsaid.reason, format!("{}: {}", self.jid, unsaid.detail)),
-        }
-    }
-
-    /// A message of ours whose delivery is over already, e.g. after its time-out: a receipt, not an event.
-    fn handle_own(&mut self, cx: &mut Context, own: Option<String>, id: Option<String>) {
-        let Some(own) = own else { return };
-        self.landed.insert(&own, id.clone());
-        if let Some((event, _)) = cx.settings.ids.read(&own) {
-            let (room, event) = (self.jid.clone(), event.to_owned());
-            let id = id.unwrap_or_else(|| own.clone());
-            cx.out.push_back(Output::Own { room, event, id });
-        }
-    }
-
-    pub(super) fn handle_archived(&mut self, cx: &Context, from: &Jid, message: &Element) {
-        let Some(scan) = &self.scan else { return };
-        if let Some((own, archived)) = scan.result(&self.jid, from, message, &cx.settings.ids) {
-            self.landed.insert(&own, Some(archived));
+        if self.scan.as_ref().is_some_and(|scan| scan.is_query(id)) {
+            self.handle_searched(cx, &archived);
+        } else if self.catch_up.as_ref().is_some_and(|it| it.is_query(id)) {
+            self.handle_caught_up(cx, &archived);
         }
     }
 
@@ -318,7 +296,7 @@ impl Room {
         match (asked, answer) {
             (Asked::Features(_), answer) if self.phase == Phase::Settling => {
                 // A room that does not say is taken for one that can do nothing.
-                self.settled(cx, answer.map(Features::read).unwrap_or_default());
+                self.settled(cx, answer.map(Features::read).unwrap_or_default(), now);
             }
             (Asked::Unlock(_), Ok(_)) if self.phase == Phase::Settling => {
                 self.ask_features(cx, now)
@@ -331,19 +309,8 @@ impl Room {
                     now,
                 );
             }
-            (Asked::Archive(_), Ok(iq)) => {
-                let Some(scan) = &mut self.scan else { return };
-                match scan.handle_fin(iq) {
-                    Page::Next(last) => self.ask_archive(cx, Some(&last), now),
-                    page => self.scanned(cx, page == Page::Complete, now),
-                }
-            }
-            (Asked::Archive(_), Err(fault)) => {
-                // The archive is not for us: what the room has shown us must do.
-                let is_final = !is_passing(&fault);
-                self.features.archive &= !is_final;
-                self.scanned(cx, is_final, now);
-            }
+            (Asked::Archive(_, id), answer) => self.handle_search_end(cx, id, answer, now),
+            (Asked::CatchUp(_, id), answer) => self.handle_page_end(cx, id, answer, now),
             (Asked::Present(_), answer) => {
                 self.asked_presence = false;
                 if let Err(fault) = answer
@@ -365,10 +332,15 @@ impl Room {
     pub(super) fn handle_silence(&mut self, cx: &mut Context, asked: &Asked, now: Instant) {
         match asked {
             Asked::Features(_) if self.phase == Phase::Settling => {
-                self.settled(cx, Features::default())
+                self.settled(cx, Features::default(), now)
             }
             Asked::Unlock(_) if self.phase == Phase::Settling => self.ask_features(cx, now),
-            Asked::Archive(_) => self.scanned(cx, false, now),
+            Asked::Archive(_, id) if self.scan.as_ref().is_some_and(|it| it.is_query(id)) => {
+                self.searched(cx, false, now)
+            }
+            Asked::CatchUp(_, id) if self.catch_up.as_ref().is_some_and(|it| it.is_query(id)) => {
+                self.page_failed(cx, "no answer", now)
+            }
             Asked::Present(_) => {
                 self.asked_presence = false;
                 self.out(
@@ -395,6 +367,11 @@ impl Room {
             }
             Phase::In => {
                 self.handle_overdue(cx, now);
+                self.resume_catch_up(cx, now);
+                self.tell_lost(cx);
+                self.keep_mark_in_time(cx, now);
+                // A delivery in doubt may be waiting for the time to look for it.
+                self.pump(cx, now);
                 if now.duration_since(self.heard) > SILENCE {
                     self.ask_present(cx, now);
                 }
@@ -423,7 +400,7 @@ impl Room {
 }
 
 /// Whether an error will pass by itself.
-fn is_passing(fault: &Fault) -> bool {
+pub(super) fn is_passing(fault: &Fault) -> bool {
     fault.kind == "wait"
         || matches!(
             fault.condition.as_str(),

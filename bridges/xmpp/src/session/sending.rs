@@ -2,18 +2,18 @@
 
 use std::time::{Duration, Instant};
 
+use comity_bridge::failpoint::reached;
 use comity_bridge::{DeliveryError, NativeId, Outcome};
 
-use super::archive::Scan;
 use super::fault::Fault;
 use super::ghosts::Voice;
-use super::iq::Asked;
-use super::queue::{Entry, Job, REFLECTION_TIMEOUT, Stage};
+use super::queue::{End, Entry, Job, REFLECTION_TIMEOUT, Stage};
 use super::room::Room;
 use super::{Context, Output};
 use crate::ident::Jid;
+use crate::inbound;
 use crate::outbound::{self, Mouth};
-use crate::wire::{self, Element, element, ns};
+use crate::wire::{self, Element};
 
 /// How often a message is said again, within one attempt, after the room did not know its speaker.
 const MAX_RESENT: u32 = 2;
@@ -114,37 +114,34 @@ impl Room {
         is_ghost: bool,
         now: Instant,
     ) {
-        let entry = &mut self.queue.entries[index];
-        let job = &entry.job;
-        let mouth = if is_ghost {
-            Mouth::Ghost
-        } else {
-            Mouth::Bot(&job.speaker.name)
-        };
         let mut stanzas = Vec::new();
-        for (part, text) in &job.parts {
-            let body = outbound::body(text, job.emote, mouth);
-            let stanza = outbound::message(
-                &jid,
-                self.jid.as_str(),
-                &cx.settings.ids.make(&job.event, *part),
-                &body,
-            )
-            .build();
+        for (part, _) in &self.queue.entries[index].job.parts {
+            let job = &self.queue.entries[index].job;
+            let Some(body) = self.body(job, *part, is_ghost) else {
+                continue;
+            };
+            let stamp = match &job.late {
+                Some(late) if self.keeps_delay != Some(false) => Some(late.stamp.as_str()),
+                _ => None,
+            };
+            let id = cx.settings.ids.make(&job.event, *part);
+            let stanza = outbound::message(&jid, self.jid.as_str(), &id, &body);
+            let stanza = outbound::stamped(stanza, &cx.settings.component, stamp).build();
             if wire::size(&stanza) > wire::MAX_STANZA_OUT {
                 let why =
                     DeliveryError::TooLarge(format!("part {part} is larger than a stanza may be"));
-                entry.stage = Stage::Over(Outcome::GiveUp(why));
+                self.queue.entries[index].stage = Stage::Over(Outcome::GiveUp(why));
                 return;
             }
             stanzas.push(stanza);
         }
+        let entry = &mut self.queue.entries[index];
         for stanza in stanzas {
             self.spoken
                 .insert(stanza.attr("id").unwrap_or_default(), Some(nick.clone()));
             cx.send(stanza);
         }
-        let left = job.parts.iter().map(|(part, _)| *part).collect();
+        let left = entry.job.parts.iter().map(|(part, _)| *part).collect();
         let until = now + REFLECTION_TIMEOUT;
         entry.stage = Stage::Sent {
             nick,
@@ -154,129 +151,107 @@ impl Room {
         };
     }
 
-    /// Takes out of a job the parts that are known to have landed.
-    fn note_landed(&mut self, cx: &mut Context, index: usize) {
-        let job = &mut self.queue.entries[index].job;
-        job.parts.retain(|(part, _)| {
-            let own = cx.settings.ids.make(&job.event, *part);
-            let Some(id) = self.landed.get(&own) else {
-                return true;
-            };
-            let ids = vec![NativeId(id.clone().unwrap_or(own))];
-            cx.out.push_back(Output::Landed {
-                job: job.id,
-                part: *part,
-                ids,
-            });
-            false
-        });
-    }
-
-    /// Looks for every doubtful job in one search.
-    fn start_scan(&mut self, cx: &mut Context, now: Instant) {
-        if self.scan.is_some() {
-            return;
-        }
-        let doubtful = || {
-            self.queue
-                .entries
-                .iter()
-                .filter(|e| matches!(e.stage, Stage::Waiting) && e.job.doubt)
+    /// What one part says in the room. A late one says when it was written, unless the room is known to pass the stamp on.
+    fn body(&self, job: &Job, part: u32, is_ghost: bool) -> Option<String> {
+        let (_, text) = job.parts.iter().find(|(index, _)| *index == part)?;
+        let mouth = if is_ghost {
+            Mouth::Ghost
+        } else {
+            Mouth::Bot(&job.speaker.name)
         };
-        let since = doubtful()
-            .map(|entry| entry.job.since_ms)
-            .min()
-            .unwrap_or_default();
-        let jobs = doubtful().map(|entry| entry.job.id).collect();
-        self.scan = Some(Scan::new(cx.next_id(), since, jobs));
-        self.ask_archive(cx, None, now);
-    }
-
-    /// Asks for a page. A room without an archive has shown what it has when the observer came, and shows what is said
-    /// since; there any question will do, for its answer comes after what was said before it.
-    pub(super) fn ask_archive(&mut self, cx: &mut Context, after: Option<&str>, now: Instant) {
-        let Some(scan) = &mut self.scan else { return };
-        let (kind, query) = match self.features.archive {
-            true => ("set", scan.page(after).build()),
-            false => ("get", element("query", ns::DISCO_INFO).build()),
+        let spoken = match &job.late {
+            Some(late) if part == 0 && self.keeps_delay != Some(true) => Some(late.spoken.as_str()),
+            _ => None,
         };
-        let (from, room) = (self.observer.jid.clone(), self.jid.clone());
-        cx.ask(
-            now,
-            &from,
-            room.as_str(),
-            kind,
-            query,
-            Asked::Archive(room.clone()),
-        );
+        Some(outbound::body(text, job.emote, mouth, spoken))
     }
 
-    /// The search is over; `whole` when it would have found what is there.
-    pub(super) fn scanned(&mut self, cx: &mut Context, whole: bool, now: Instant) {
-        let Some(scan) = self.scan.take() else { return };
-        for entry in self
-            .queue
-            .entries
-            .iter_mut()
-            .filter(|entry| scan.jobs.contains(&entry.job.id))
-        {
-            if whole {
-                entry.job.doubt = false;
-            } else if matches!(entry.stage, Stage::Waiting) {
-                let why = DeliveryError::ConnectionLost(
-                    "the room's archive could not be searched".to_owned(),
-                );
-                entry.stage = Stage::Over(Outcome::Ambiguous { why });
-            }
-        }
-        self.pump(cx, now);
-    }
-
-    /// A message from `nick`: true when it is a part under way that has come back. A copy to any
-    /// occupant of ours will do; but only the speaker's own nick makes it ours, for anybody can reuse an id.
+    /// A message from `nick` with an id of ours: a receipt, if that part is under way. A copy to any occupant of ours will do;
+    /// but only the speaker's own nick makes it ours, for anybody can reuse an id.
     pub(super) fn handle_reflection(
         &mut self,
         cx: &mut Context,
         nick: &str,
         own: &str,
-        id: Option<&String>,
+        message: &Element,
         now: Instant,
-    ) -> bool {
+    ) {
         let found = cx
             .settings
             .ids
             .read(own)
             .and_then(|part| self.queue.find_sent(part));
-        let Some((index, part)) = found else {
-            return false;
-        };
-        let Entry { job, stage, .. } = &mut self.queue.entries[index];
-        let Stage::Sent {
-            nick: speaker,
-            left,
-            ..
-        } = stage
-        else {
-            return false;
-        };
-        if speaker != nick {
-            return false;
+        if let Some((index, part)) = found
+            && matches!(&self.queue.entries[index].stage, Stage::Sent { nick: speaker, .. } if speaker == nick)
+        {
+            self.came_back(cx, index, part, message, now);
         }
+    }
+
+    /// A message from the nick of an occupant of ours, without an id of ours: there are rooms that keep neither kind of id.
+    /// Nobody else speaks as that nick, and a room keeps the order, so it is the first that has not come back, if it says the
+    /// same.
+    pub(super) fn handle_unmarked_reflection(
+        &mut self,
+        cx: &mut Context,
+        nick: &str,
+        message: &Element,
+        now: Instant,
+    ) {
+        let first =
+            self.queue.entries.iter().position(
+                |entry| matches!(&entry.stage, Stage::Sent { nick: by, .. } if by == nick),
+            );
+        let Some(index) = first else { return };
+        let Entry { job, stage, .. } = &self.queue.entries[index];
+        let Stage::Sent { left, jid, .. } = stage else {
+            return;
+        };
+        let Some(part) = left.first().copied() else {
+            return;
+        };
+        let sent = self.body(job, part, *jid != self.observer.jid);
+        if sent.is_some() && sent == inbound::body(message) {
+            self.came_back(cx, index, part, message, now);
+        }
+    }
+
+    /// The room has shown a part that is under way.
+    fn came_back(
+        &mut self,
+        cx: &mut Context,
+        index: usize,
+        part: u32,
+        message: &Element,
+        now: Instant,
+    ) {
+        reached("xmpp.receipt");
+        let id = inbound::stanza_id(message, &self.jid, self.features);
+        let entry = &mut self.queue.entries[index];
+        let own = cx.settings.ids.make(&entry.job.event, part);
+        if let Some(late) = &entry.job.late
+            && self.keeps_delay != Some(false)
+        {
+            self.keeps_delay = Some(inbound::has_stamp(message, &late.stamp));
+        }
+        let Stage::Sent { left, .. } = &mut entry.stage else {
+            return;
+        };
         left.retain(|sent| *sent != part);
-        job.parts.retain(|(sent, _)| *sent != part);
-        let ids = vec![NativeId(id.cloned().unwrap_or_else(|| own.to_owned()))];
+        let is_last = left.is_empty();
+        entry.job.parts.retain(|(sent, _)| *sent != part);
+        entry.place.clone_from(&id);
         cx.out.push_back(Output::Landed {
-            job: job.id,
+            job: entry.job.id,
             part,
-            ids,
+            ids: vec![NativeId(id.clone().unwrap_or_else(|| own.clone()))],
         });
-        if left.is_empty() {
-            *stage = Stage::Over(Outcome::Shown);
+        if is_last {
+            entry.stage = Stage::Over(Outcome::Shown);
         }
-        self.landed.insert(own, id.cloned());
+        self.landed.insert(&own, id);
         self.settle(cx);
         self.pump(cx, now);
-        true
     }
 
     fn sent_by_us(&self, cx: &Context, message: &Element) -> Option<(usize, u32)> {
@@ -385,9 +360,22 @@ impl Room {
     }
 
     fn settle(&mut self, cx: &mut Context) {
-        let mut outcomes = Vec::new();
-        self.queue.settle(&mut outcomes);
-        cx.over(outcomes);
+        let mut ends = Vec::new();
+        self.queue.settle(&mut ends);
+        self.end(cx, ends);
+    }
+
+    /// Tells what has become of these jobs.
+    pub(super) fn end(&mut self, cx: &mut Context, ends: Vec<End>) {
+        for End {
+            job,
+            outcome,
+            place,
+        } in ends
+        {
+            self.note_over(&outcome, place);
+            cx.out.push_back(Output::Over(job, outcome));
+        }
     }
 }
 

@@ -1,5 +1,8 @@
 //! Transcripts: what the server says, what we say, by the session alone.
 
+mod catch_up;
+mod doubt;
+mod past;
 mod script;
 
 use std::time::Duration;
@@ -307,6 +310,7 @@ fn a_room_without_archive_tells_by_its_past() {
     ));
     s.server("<message type='groupchat' from='rust@muc.example/al' to='comity@bridge.example/gateway' id='E1-0-4c2f2a46'><body>x</body><delay xmlns='urn:xmpp:delay' from='rust@muc.example' stamp='2024-01-01T00:00:00Z'/></message>");
     s.answer("disco#info", "");
+    s.pass(Duration::from_secs(1));
     s.clear();
     s.say_in_doubt(1, "al", "x");
     s.say_in_doubt(2, "al", "y");
@@ -476,7 +480,7 @@ fn shutting_down_says_goodbye_for_everybody() {
     s.say(1, "al", "x");
     s.ghost_in("al");
     s.clear();
-    s.session.shut_down();
+    s.session.shut_down(s.now);
     let sent = s.all_sent();
     assert_eq!(sent.matches("type='unavailable'").count(), 2);
     assert!(s.told()[0].starts_with("over 1: Ambiguous"));

@@ -4,13 +4,17 @@ use std::time::{Duration, Instant};
 
 use comity_bridge::event::Content;
 
-use super::super::{Job, Output, RoomState, Session, Settings, Speaker};
+use super::super::{Job, Mark, Output, RoomState, Session, Settings, Speaker};
 use crate::ident::{Bare, PartIds};
 use crate::wire::{self, Read, Reader};
 
 /// What the room can do, as its answer says it.
 pub(super) const FEATURES: &str = "<query xmlns='http://jabber.org/protocol/disco#info'>\
     <feature var='urn:xmpp:sid:0'/><feature var='urn:xmpp:mam:2'/></query>";
+/// The end of an archive.
+pub(super) const COMPLETE: &str = "<fin xmlns='urn:xmpp:mam:2' complete='true'/>";
+/// What the clock on the wall says when a script begins.
+pub(super) const WALL_MS: i64 = 1_732_280_000_000;
 const HEADER: &[u8] =
     b"<stream:stream xmlns='jabber:component:accept' xmlns:stream='http://etherx.jabber.org/streams' id='1'>";
 
@@ -18,6 +22,12 @@ const HEADER: &[u8] =
 pub(super) struct Script {
     pub(super) session: Session,
     pub(super) now: Instant,
+    /// The clock on the wall.
+    pub(super) wall_ms: i64,
+    /// What the gateway has a place for.
+    pub(super) free: usize,
+    /// The marks that were to be kept.
+    pub(super) marks: Vec<Mark>,
     sent: Vec<String>,
     told: Vec<String>,
     presence: String,
@@ -36,10 +46,14 @@ impl Script {
         };
         let mut session = Session::new(settings);
         let now = Instant::now();
+        session.handle_clock(WALL_MS, WALL_MS, 1_000);
         session.handle_connected(now);
         Self {
             session,
             now,
+            wall_ms: WALL_MS,
+            free: 1_000,
+            marks: Vec::new(),
             sent: Vec::new(),
             told: Vec::new(),
             presence: String::new(),
@@ -51,21 +65,47 @@ impl Script {
     pub(super) fn joined(ghosts: bool) -> Self {
         let mut script = Self::new(ghosts);
         script.join(super::ROOM);
-        script.server(&self_presence(
-            "comity",
-            "comity@bridge.example/gateway",
-            &["110"],
-        ));
+        script.let_in();
         script.answer("disco#info", FEATURES);
+        script.answer("mam:2", COMPLETE);
+        script.pass(Duration::from_secs(1));
         script.clear();
         script.told.clear();
         script
     }
 
     pub(super) fn join(&mut self, room: &str) {
+        self.join_from(room, None);
+    }
+
+    /// Joins a room that an earlier run has heard up to here.
+    pub(super) fn join_from(&mut self, room: &str, mark: Option<Mark>) {
         self.session
-            .join(&Bare::room(room).expect("a room"), self.now);
+            .join(&Bare::room(room).expect("a room"), mark, self.now);
         self.drain();
+    }
+
+    /// The room lets the observer in.
+    pub(super) fn let_in(&mut self) {
+        self.server(&self_presence(
+            "comity",
+            "comity@bridge.example/gateway",
+            &["110"],
+        ));
+    }
+
+    /// The connection is cut, and there is a new one.
+    pub(super) fn reconnect(&mut self) {
+        self.session.handle_disconnected("cut");
+        self.session.handle_connected(self.now);
+        self.drain();
+    }
+
+    /// The gateway has a place for so many.
+    pub(super) fn places(&mut self, free: usize) {
+        self.free = free;
+        self.session
+            .handle_clock(self.wall_ms, self.wall_ms, self.free);
     }
 
     /// The server sends this.
@@ -166,6 +206,8 @@ impl Script {
 
     pub(super) fn pass(&mut self, time: Duration) {
         self.now += time;
+        self.wall_ms += i64::try_from(time.as_millis()).expect("a short time");
+        self.places(self.free);
         self.session.handle_time(self.now);
         self.drain();
     }
@@ -211,6 +253,12 @@ impl Script {
         attribute(last.expect("a query"), "queryid")
     }
 
+    /// The id of our last question about this.
+    pub(super) fn question_id(&self, about: &str) -> String {
+        let last = self.questions.iter().rfind(|it| it.contains(about));
+        attribute(last.expect("a question"), "id")
+    }
+
     fn question(&mut self, about: &str) -> (String, String, String) {
         let index = self
             .questions
@@ -246,15 +294,22 @@ impl Script {
                 Output::Room(_, RoomState::NotJoined(why)) => {
                     self.told.push(format!("not joined: {why}"))
                 }
-                Output::Said(_, said) => {
+                Output::Said { said, mark, .. } => {
                     let Content::Message(message) = &said.content else {
                         panic!("not a message")
                     };
+                    self.marks.extend(mark);
                     self.told.push(format!(
                         "said by {}: {}",
                         said.author.name, message.text.plain
                     ));
                 }
+                Output::Gap {
+                    from_ms, until_ms, ..
+                } => self
+                    .told
+                    .push(format!("gap {}+{}", from_ms - WALL_MS, until_ms - from_ms)),
+                Output::Mark { mark, .. } => self.marks.push(mark),
                 Output::Own { event, id, .. } => self.told.push(format!("own {event} {id}")),
                 Output::Landed { job, part, ids } => {
                     let ids: Vec<String> = ids.into_iter().map(|id| id.0).collect();
@@ -280,8 +335,9 @@ pub(super) fn job(id: u64, name: &str, text: &str) -> Job {
         emote: false,
         parts: vec![(0, text.to_owned())],
         doubt: false,
-        since_ms: 1_732_280_000_000,
+        since_ms: WALL_MS,
         ready: true,
+        late: None,
     }
 }
 
@@ -293,6 +349,15 @@ pub(super) fn self_presence(nick: &str, to: &str, codes: &[&str]) -> String {
     format!(
         "<presence from='{}/{nick}' to='{to}'><x xmlns='http://jabber.org/protocol/muc#user'>\
          <item affiliation='none' role='participant'/>{codes}</x></presence>",
+        super::ROOM
+    )
+}
+
+/// The room puts the observer out.
+pub(super) fn self_presence_gone() -> String {
+    format!(
+        "<presence type='unavailable' from='{}/comity' to='comity@bridge.example/gateway'>\
+         <x xmlns='http://jabber.org/protocol/muc#user'><status code='110'/><status code='307'/></x></presence>",
         super::ROOM
     )
 }
@@ -312,6 +377,34 @@ pub(super) fn archived(query: &str, from: &str, id: &str, archive_id: &str) -> S
          <forwarded xmlns='urn:xmpp:forward:0'><message xmlns='jabber:client' type='groupchat' from='{}/al' id='{id}'>\
          <body>x</body></message></forwarded></result></message>",
         super::ROOM
+    )
+}
+
+/// Somebody's message as an archive shows it, said some seconds after the script began.
+pub(super) fn archived_line(query: &str, nick: &str, id: &str, body: &str, second: i64) -> String {
+    let stamp = crate::stamp::write(WALL_MS + second * 1_000);
+    format!(
+        "<message from='{room}' to='comity@bridge.example/gateway'><result xmlns='urn:xmpp:mam:2' queryid='{query}' id='{id}'>\
+         <forwarded xmlns='urn:xmpp:forward:0'><delay xmlns='urn:xmpp:delay' stamp='{stamp}'/>\
+         <message xmlns='jabber:client' type='groupchat' from='{room}/{nick}' id='m1'>\
+         <body>{body}</body></message></forwarded></result></message>",
+        room = super::ROOM
+    )
+}
+
+/// Somebody's message as the room passes it on to the observer, with the room's id.
+pub(super) fn line(nick: &str, id: &str, body: &str) -> String {
+    format!(
+        "<message type='groupchat' from='{room}/{nick}' to='comity@bridge.example/gateway' id='m1'><body>{body}</body>\
+         <stanza-id xmlns='urn:xmpp:sid:0' by='{room}' id='{id}'/></message>",
+        room = super::ROOM
+    )
+}
+
+/// The end of a page after which there is more.
+pub(super) fn more(last: &str) -> String {
+    format!(
+        "<fin xmlns='urn:xmpp:mam:2'><set xmlns='http://jabber.org/protocol/rsm'><last>{last}</last></set></fin>"
     )
 }
 
