@@ -1,13 +1,17 @@
 //! One TCP connection to the server: bytes in and out, and whether it is still alive.
 
+mod places;
+
 use std::time::Duration;
 
+use comity_bridge::failpoint::{is_set, reached};
 use comity_net::dial;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::time::{Instant, timeout};
 
+use self::places::Places;
 use crate::config::Config;
 use crate::session::{Handshake, LinkError, Step};
 use crate::wire::{self, Element, Read, Reader, element, ns};
@@ -23,6 +27,9 @@ const MAX_UNSENT: usize = 16 * 1024 * 1024;
 /// How long a goodbye may take.
 const GOODBYE: Duration = Duration::from_secs(1);
 
+/// A message has been read and not parsed.
+const READ: &str = "xmpp.read";
+
 /// An open connection.
 pub(crate) struct Connection {
     component: String,
@@ -31,6 +38,7 @@ pub(crate) struct Connection {
     reader: Reader,
     handshake: Handshake,
     unsent: Vec<u8>,
+    places: Places,
     /// What ends the connection once everything read before it has been handled.
     failed: Option<LinkError>,
     opened: Instant,
@@ -61,6 +69,7 @@ impl Connection {
             reader: Reader::new(),
             unsent: handshake.header(),
             handshake,
+            places: Places::default(),
             failed: None,
             opened: now,
             heard: now,
@@ -78,7 +87,9 @@ impl Connection {
             self.failed = Some(LinkError::Silent("it does not read"));
             return;
         }
+        let before = self.unsent.len();
         wire::write(stanza, &mut self.unsent);
+        self.places.queued(stanza, self.unsent.len() - before);
     }
 
     /// Writes what waits and returns what was read next. Nothing is lost when it is dropped half way.
@@ -88,16 +99,22 @@ impl Connection {
             if let Some(failed) = self.failed.take() {
                 return Err(failed);
             }
+            let portion = self.places.portion(self.unsent.len());
             tokio::select! {
                 read = self.read.read(&mut buffer) => {
                     let length = read?;
                     if length == 0 {
                         return Err(LinkError::Ended("without a word".to_owned()));
                     }
+                    if is_set(READ) && buffer[..length].windows(5).any(|it| it == b"<body") {
+                        reached(READ);
+                    }
                     return Ok(self.heard(&buffer[..length]));
                 }
-                written = self.write.write(&self.unsent), if !self.unsent.is_empty() => {
-                    self.unsent.drain(..written?);
+                written = self.write.write(&self.unsent[..portion]), if portion > 0 => {
+                    let written = written?;
+                    self.unsent.drain(..written);
+                    self.places.written(written, self.unsent.len());
                 }
             }
         }

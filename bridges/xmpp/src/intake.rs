@@ -67,7 +67,6 @@ impl Intake {
         if self.commit.is_some() || self.waiting.is_empty() {
             return;
         }
-        reached("xmpp.parsed");
         let items = self.waiting.len().min(MAX_BATCH);
         let mut batch = Batch::default();
         for item in self.waiting.drain(..items) {
@@ -77,6 +76,9 @@ impl Intake {
                 batch.writes.retain(|(earlier, _)| *earlier != key);
                 batch.writes.push((key, value));
             }
+        }
+        if !batch.incoming.is_empty() {
+            reached("xmpp.parsed");
         }
         self.commit = Some(Commit {
             task: self.ask(&batch),
@@ -106,7 +108,9 @@ impl Intake {
         }
         match (&mut commit.task).await {
             Ok(Answer::Committed(_)) => {
-                reached("xmpp.committed");
+                if !commit.batch.incoming.is_empty() {
+                    reached("xmpp.committed");
+                }
                 self.commit = None;
                 self.offer();
             }

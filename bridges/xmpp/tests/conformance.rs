@@ -1,5 +1,7 @@
-//! The contract's rules, kept over the wire, with ghosts and with a bot, in a room with an archive and in one without.
+//! The contract's rules, kept over the wire, with ghosts and with a bot, in a room with an archive and in one without;
+//! and what becomes of lines that nobody here has listened to (`catch_up`).
 
+mod catch_up;
 mod server;
 
 use async_trait::async_trait;

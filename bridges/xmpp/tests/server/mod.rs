@@ -79,6 +79,16 @@ impl Server {
         state.send(copies);
     }
 
+    /// The room is destroyed and made anew, under the same name.
+    pub(crate) fn make_anew(&self) {
+        self.lock().room.make_anew();
+    }
+
+    /// How much of its past the room shows to who enters.
+    pub(crate) fn show_past(&self, messages: usize) {
+        self.lock().room.show_past(messages);
+    }
+
     /// The room shows the last line once more, under the same id.
     pub(crate) fn repeat(&self) {
         let mut state = self.lock();

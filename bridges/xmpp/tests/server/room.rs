@@ -7,7 +7,8 @@ use super::{ROOM, escape};
 
 const MUC: &str = "http://jabber.org/protocol/muc";
 const COMPONENT: &str = "jabber:component:accept";
-const PAGE: usize = 5;
+const RSM: &str = "http://jabber.org/protocol/rsm";
+const PAGE: usize = 50;
 
 pub(crate) struct Room {
     record: Record,
@@ -15,6 +16,10 @@ pub(crate) struct Room {
     /// Nick and full JID; they stay when the component's connection is cut, as in a real room.
     occupants: Vec<(String, String)>,
     archive: Vec<Line>,
+    /// Differs for each room of this name: ids of an earlier one mean nothing.
+    incarnation: u32,
+    /// Messages that it shows of its past.
+    history: usize,
 }
 
 #[derive(Clone)]
@@ -23,6 +28,7 @@ struct Line {
     id: String,
     /// Escaped.
     body: String,
+    stamp: String,
 }
 
 impl Room {
@@ -32,7 +38,20 @@ impl Room {
             archives,
             occupants: Vec::new(),
             archive: Vec::new(),
+            incarnation: 0,
+            history: 20,
         }
+    }
+
+    /// The room is destroyed and made anew: nothing of it is left but its name.
+    pub(crate) fn make_anew(&mut self) {
+        self.archive.clear();
+        self.incarnation += 1;
+    }
+
+    /// How much of its past it shows.
+    pub(crate) fn show_past(&mut self, messages: usize) {
+        self.history = messages;
     }
 
     /// A stranger's line, with an id as bad clients make them: the same each time.
@@ -84,11 +103,14 @@ impl Room {
             .and_then(|x| x.get_child("history", MUC))
             .and_then(|h| h.attr("maxstanzas"));
         if history != Some("0") {
-            let delay = format!(
-                "<delay xmlns='urn:xmpp:delay' from='{ROOM}' stamp='2024-01-01T00:00:00Z'/>"
-            );
-            let past = self.archive.iter().enumerate().rev().take(20).rev();
-            answers.extend(past.map(|(n, line)| self.copy(n, line, &f, &delay)));
+            let past = self.archive.iter().enumerate().rev().take(self.history);
+            answers.extend(past.rev().map(|(n, line)| {
+                let delay = format!(
+                    "<delay xmlns='urn:xmpp:delay' from='{ROOM}' stamp='{}'/>",
+                    line.stamp
+                );
+                self.copy(n, line, &f, &delay)
+            }));
         }
         answers.push(format!(
             "<message type='groupchat' from='{ROOM}' to='{f}'><subject/></message>"
@@ -149,43 +171,77 @@ impl Room {
             ))];
         }
         match iq.get_child("query", "urn:xmpp:mam:2") {
-            Some(query) if self.archives => {
-                let rsm = "http://jabber.org/protocol/rsm";
-                let after = query
-                    .get_child("set", rsm)
-                    .and_then(|set| set.get_child("after", rsm))
-                    .map(Element::text);
-                let from_index = after
-                    .and_then(|after| after.strip_prefix("sid-")?.parse::<usize>().ok())
-                    .map_or(0, |n| n + 1);
-                let queryid = escape(query.attr("queryid").unwrap_or_default());
-                let end = (from_index + PAGE).min(self.archive.len());
-                let mut answers: Vec<String> = (from_index..end)
-                    .map(|n| {
-                        let line = &self.archive[n];
-                        let inner = self.copy(n, line, "", "").replacen("<message", "<message xmlns='jabber:client'", 1);
-                        format!(
-                            "<message from='{ROOM}' to='{from}'><result xmlns='urn:xmpp:mam:2' queryid='{queryid}' id='sid-{n}'>\
-                             <forwarded xmlns='urn:xmpp:forward:0'>{inner}</forwarded></result></message>"
-                        )
-                    })
-                    .collect();
-                let complete = if end == self.archive.len() {
-                    " complete='true'"
-                } else {
-                    ""
-                };
-                let last = end
-                    .checked_sub(1)
-                    .map(|n| format!("<last>sid-{n}</last>"))
-                    .unwrap_or_default();
-                answers.push(result(&format!(
-                    "<fin xmlns='urn:xmpp:mam:2'{complete}><set xmlns='{rsm}'>{last}</set></fin>"
-                )));
-                answers
-            }
+            Some(query) if self.archives => self.answer_query(query, &from, &to, &id),
             _ => vec![result("")],
         }
+    }
+
+    /// A page of the archive (XEP-0313): from the place after `after`, or the last ones for an empty `before`.
+    fn answer_query(&self, query: &Element, from: &str, to: &str, id: &str) -> Vec<String> {
+        let set = query.get_child("set", RSM);
+        let field = |name| {
+            set.and_then(|set| set.get_child(name, RSM))
+                .map(Element::text)
+        };
+        let max = field("max")
+            .and_then(|max| max.parse().ok())
+            .unwrap_or(PAGE);
+        let max = PAGE.min(max);
+        let start = query
+            .get_child("x", "jabber:x:data")
+            .into_iter()
+            .flat_map(|form| form.children())
+            .find(|field| field.attr("var") == Some("start"))
+            .and_then(|field| field.get_child("value", "jabber:x:data"))
+            .map(Element::text);
+        let count = self.archive.len();
+        let first = match (field("after"), field("before"), start) {
+            (Some(after), ..) => match self.place(&after) {
+                Some(place) => place + 1,
+                None => {
+                    return vec![format!(
+                        "<iq type='error' id='{id}' from='{to}' to='{from}'><error type='modify'>\
+                         <item-not-found xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></iq>"
+                    )];
+                }
+            },
+            (None, Some(_), _) => count.saturating_sub(max),
+            (None, None, Some(start)) => self.archive.partition_point(|line| line.stamp < start),
+            (None, None, None) => 0,
+        };
+        let queryid = escape(query.attr("queryid").unwrap_or_default());
+        let end = (first + max).min(count);
+        let mut answers: Vec<String> = (first..end)
+            .map(|n| {
+                let line = &self.archive[n];
+                let (stanza_id, stamp) = (self.id(n), &line.stamp);
+                let inner = self.copy(n, line, "", "").replacen("<message", "<message xmlns='jabber:client'", 1);
+                format!(
+                    "<message from='{ROOM}' to='{from}'><result xmlns='urn:xmpp:mam:2' queryid='{queryid}' id='{stanza_id}'>\
+                     <forwarded xmlns='urn:xmpp:forward:0'><delay xmlns='urn:xmpp:delay' stamp='{stamp}'/>{inner}</forwarded></result></message>"
+                )
+            })
+            .collect();
+        let complete = if end == count { " complete='true'" } else { "" };
+        let last = if end > first {
+            format!("<last>{}</last>", self.id(end - 1))
+        } else {
+            String::new()
+        };
+        answers.push(format!(
+            "<iq type='result' id='{id}' from='{to}' to='{from}'>\
+             <fin xmlns='urn:xmpp:mam:2'{complete}><set xmlns='{RSM}'>{last}</set></fin></iq>"
+        ));
+        answers
+    }
+
+    fn id(&self, n: usize) -> String {
+        format!("sid-{}-{n}", self.incarnation)
+    }
+
+    fn place(&self, id: &str) -> Option<usize> {
+        let n = id.strip_prefix(&format!("sid-{}-", self.incarnation))?;
+        n.parse().ok().filter(|n| *n < self.archive.len())
     }
 
     fn add(&mut self, nick: &str, id: &str, body: &str) -> Vec<String> {
@@ -193,6 +249,7 @@ impl Room {
             nick: nick.to_owned(),
             id: id.to_owned(),
             body: body.to_owned(),
+            stamp: now(),
         });
         self.show(self.archive.len() - 1)
     }
@@ -206,13 +263,54 @@ impl Room {
     }
 
     fn copy(&self, n: usize, line: &Line, to: &str, delay: &str) -> String {
-        let Line { nick, id, body } = line;
+        let Line { nick, id, body, .. } = line;
         format!(
             "<message type='groupchat' from='{ROOM}/{}' to='{to}' id='{id}'><body>{body}</body>\
-             <stanza-id xmlns='urn:xmpp:sid:0' by='{ROOM}' id='sid-{n}'/>{delay}</message>",
-            escape(nick)
+             <stanza-id xmlns='urn:xmpp:sid:0' by='{ROOM}' id='{}'/>{delay}</message>",
+            escape(nick),
+            self.id(n)
         )
     }
+}
+
+/// The time, as a stamp with a fraction, so that stamps sort as times do.
+fn now() -> String {
+    let since = std::time::UNIX_EPOCH.elapsed().unwrap_or_default();
+    let (days, seconds) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
+    let (mut year, mut day) = (1970, days);
+    let is_leap = |year: u64| (year % 4 == 0 && year % 100 != 0) || year % 400 == 0;
+    while day >= 365 + u64::from(is_leap(year)) {
+        day -= 365 + u64::from(is_leap(year));
+        year += 1;
+    }
+    let mut month = 1;
+    for length in [
+        31,
+        28 + u64::from(is_leap(year)),
+        31,
+        30,
+        31,
+        30,
+        31,
+        31,
+        30,
+        31,
+        30,
+    ] {
+        if day < length {
+            break;
+        }
+        day -= length;
+        month += 1;
+    }
+    format!(
+        "{year:04}-{month:02}-{:02}T{:02}:{:02}:{:02}.{:03}Z",
+        day + 1,
+        seconds / 3_600,
+        seconds / 60 % 60,
+        seconds % 60,
+        since.subsec_millis()
+    )
 }
 
 fn available(nick: &str, to: &str, status: &str) -> String {
