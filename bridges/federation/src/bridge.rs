@@ -15,6 +15,7 @@ use comity_net::{resolver, tls};
 use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::catch_up::CatchUp;
 use crate::client::{Https, Transport};
 use crate::config::Config;
 use crate::discovery::Discovery;
@@ -28,7 +29,7 @@ use crate::server::{Server, retry_all_pending};
 use crate::session::ShelfError;
 use crate::session::compose::Author;
 use crate::wire::api::{MAX_PUSH, PUSH_PATH};
-use crate::{inbound, outbound};
+use crate::{catch_up, inbound, outbound};
 
 /// Deliveries of one room handed over at once; as many as go in one push.
 const WINDOW: usize = 50;
@@ -89,6 +90,7 @@ impl Bridge for FederationBridge {
             graph,
             transport,
             peers: Peers::default(),
+            catch_up: CatchUp::default(),
             reports: reports.clone(),
             clock: env.clock,
             arrived: Notify::new(),
@@ -107,7 +109,8 @@ impl Bridge for FederationBridge {
         tokio::spawn(inbound::report(Arc::clone(&node), tasks.clone()));
         tokio::spawn(serve(Arc::clone(&node), http, tasks.clone()));
         tokio::spawn(look_after_pending(Arc::clone(&node), tasks.clone()));
-        resume_queues(&node, &tasks)
+        tokio::spawn(catch_up::run(Arc::clone(&node), tasks.clone()));
+        resume(&node, &tasks)
             .await
             .map_err(|error| BridgeError::Local(error.to_string()))?;
 
@@ -202,7 +205,14 @@ async fn serve(node: Arc<Node>, mut http: mpsc::Receiver<HttpExchange>, tasks: C
     }
 }
 
-async fn resume_queues(node: &Arc<Node>, tasks: &CancellationToken) -> Result<(), ShelfError> {
+/// Goes on where the last run ended: with the queues, and by asking the others what we missed. The question also tells those
+/// who could not reach us that we are back.
+async fn resume(node: &Arc<Node>, tasks: &CancellationToken) -> Result<(), ShelfError> {
+    for peer in node.graph.run(|store| store.neighbours()).await? {
+        if peer != *node.server() {
+            node.catch_up.owe(&peer);
+        }
+    }
     for peer in node.graph.run(|store| store.peers()).await? {
         node.peers.wake(node, &peer, tasks);
     }

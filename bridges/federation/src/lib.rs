@@ -14,9 +14,11 @@
 //! | [`joining`] | entering rooms |
 //! | [`inbound`], [`outbound`] | graph to gateway, gateway to graph |
 //! | [`peers`] | one queue for each peer |
+//! | [`catch_up`] | what was missed while we or a peer were away |
 //! | [`bridge`] | the task that holds all of this together |
 
 pub mod bridge;
+pub mod catch_up;
 pub mod client;
 pub mod config;
 pub mod discovery;

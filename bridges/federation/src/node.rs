@@ -14,6 +14,7 @@ use rand::distr::Alphanumeric;
 use serde::de::DeserializeOwned;
 use tokio::sync::{Notify, watch};
 
+use crate::catch_up::CatchUp;
 use crate::client::{Transport, TransportError};
 use crate::config::Lists;
 use crate::graph::Graph;
@@ -39,6 +40,7 @@ pub struct Node {
     pub keyring: Keyring,
     pub transport: Arc<dyn Transport>,
     pub peers: Peers,
+    pub catch_up: CatchUp,
     pub reports: Reports,
     pub clock: Clock,
     /// Wakes the reporter: the graph has something that the gateway has not heard of.

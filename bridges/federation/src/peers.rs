@@ -27,6 +27,10 @@ const MAX_FORBIDDEN: u32 = 10;
 /// How often a peer is given what it says it needs before its own event is given up.
 const MAX_NEEDS: u32 = 10;
 
+/// How many events wait for a peer, and for how long, before it is left to ask for them itself.
+const MAX_QUEUED: usize = 10_000;
+const HOLD_MS: u64 = 7 * 24 * 3600 * 1000;
+
 /// The tasks under way.
 #[derive(Default)]
 pub struct Peers {
@@ -97,6 +101,10 @@ async fn empty(node: &Node, peer: &ServerName, task: &Task) {
     loop {
         let wait = match round(node, peer, forbidden >= MAX_FORBIDDEN).await {
             Ok(true) => {
+                if backoff.tries() > 0 {
+                    // It was away, or we were: what it could not push to us in that time is asked for.
+                    node.catch_up.owe(peer);
+                }
                 backoff.reset();
                 forbidden = 0;
                 continue;
@@ -111,6 +119,7 @@ async fn empty(node: &Node, peer: &ServerName, task: &Task) {
                 if backoff.tries() == 0 {
                     tracing::info!(%peer, why, "peer not reached, its queue waits");
                 }
+                give_up_long_queue(node, peer).await;
                 backoff.next_wait().max(after.unwrap_or_default())
             }
             Err(Setback::Shelf(error)) => {
@@ -122,6 +131,23 @@ async fn empty(node: &Node, peer: &ServerName, task: &Task) {
             () = tokio::time::sleep(wait) => {}
             () = task.heard.notified() => backoff.reset(),
         }
+    }
+}
+
+/// A queue does not grow for ever: beyond a bound, the peer gets nothing pushed and asks for all of it when it is back.
+async fn give_up_long_queue(node: &Node, peer: &ServerName) {
+    let (name, oldest) = (peer.clone(), node.now_ms().saturating_sub(HOLD_MS));
+    let dropped = node
+        .graph
+        .run(move |store| store.drop_queue(&name, MAX_QUEUED, oldest))
+        .await;
+    match dropped {
+        Ok(0) => {}
+        Ok(events) => {
+            tracing::warn!(%peer, events, "peer away for too long; it will ask for what it missed");
+            node.catch_up.owe(peer);
+        }
+        Err(error) => tracing::error!(%peer, %error, "queue of a peer not readable"),
     }
 }
 
@@ -253,10 +279,7 @@ async fn supply(
             return Ok(true);
         }
     }
-    tracing::warn!(%peer, event = %event.id, "peer needs events that are not here, given up");
-    node.reports.skip(
-        "rejected_by_peer",
-        format!("{peer} lacks what {} builds on", event.id),
-    );
+    // It knows now that it lacks something, and asks for that itself (PROTOCOL 16.2).
+    tracing::info!(%peer, event = %event.id, "peer lacks too much to be given it with a push");
     Ok(true)
 }

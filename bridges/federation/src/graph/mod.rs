@@ -4,6 +4,7 @@
 //! transaction; when its answer is there, its changes are on disk (`synchronous=FULL`). The graph commits
 //! before the gateway hears of an event; after a crash what lies beyond the "reported up to" mark is reported again.
 
+mod missed;
 mod queues;
 mod rooms;
 mod schema;

@@ -5,6 +5,7 @@ use rusqlite::{OptionalExtension as _, params};
 use super::store::{Store, id_at, parsed};
 use crate::ident::{Alias, EventId, RoomId, ServerName};
 use crate::session::ShelfError;
+use crate::wire::event::Event;
 
 /// How many answers to pushes are remembered for each peer (PROTOCOL 9).
 const KEPT_ANSWERS: i64 = 256;
@@ -90,6 +91,32 @@ impl Store<'_> {
             statement.execute(params![peer.as_str(), arrival])?;
         }
         Ok(())
+    }
+
+    /// Gives up a queue that is longer than `longest` or whose first event was made before `oldest`. Returns how many events
+    /// were in it. The events stay in the graph: the peer asks for them when it is back (PROTOCOL 11.4).
+    pub fn drop_queue(
+        &self,
+        peer: &ServerName,
+        longest: usize,
+        oldest_ms: u64,
+    ) -> Result<usize, ShelfError> {
+        let length: i64 = self
+            .db
+            .prepare_cached("SELECT count(*) FROM queues WHERE peer = ?")?
+            .query_row([peer.as_str()], |row| row.get(0))?;
+        let length = usize::try_from(length).unwrap_or(usize::MAX);
+        let first = self.queue(peer, 1)?.into_iter().next();
+        let is_old = first
+            .and_then(|first| Event::parse(&first.bytes).ok())
+            .is_some_and(|event| event.hlc.0 < oldest_ms);
+        if length <= longest && !is_old {
+            return Ok(0);
+        }
+        self.db
+            .prepare_cached("DELETE FROM queues WHERE peer = ?")?
+            .execute([peer.as_str()])?;
+        Ok(length)
     }
 
     /// The peers for whom something waits.

@@ -13,6 +13,7 @@ use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HOST, HeaderValue, RETRY_AFTER};
 use http::{Method, Request, Response, StatusCode};
 use serde::Serialize;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::ident::ServerName;
@@ -20,12 +21,12 @@ use crate::node::Node;
 use crate::session::ShelfError;
 use crate::wire::api::{
     ALIAS_PREFIX, GET_PATH, HEADS_PATH, HELLO_PATH, JOIN_PATH, KEYS_PATH, MAX_GET_IDS, MAX_PUSH,
-    MAX_PUSH_EVENTS, MAX_REQUEST, PUSH_PATH, Problem,
+    MAX_PUSH_EVENTS, MAX_REQUEST, MISSED_PATH, PUSH_PATH, Problem,
 };
 use crate::wire::requests::{self, Covered};
 
 pub use gate::Gate;
-pub use receive::{Entry, retry_all_pending, take_entry};
+pub use receive::{Entry, NotNow, retry_all_pending, take_entry, take_given, take_named};
 
 /// Answers requests of other servers.
 pub struct Server {
@@ -139,7 +140,7 @@ impl Server {
             .strip_prefix("/_chat/v1/")
             .map(|rest| rest.split('/').next().unwrap_or(""));
         match name {
-            Some("push" | "get" | "heads" | "join" | "alias") => {}
+            Some("push" | "get" | "heads" | "missed" | "join" | "alias") => {}
             Some("reconcile" | "backfill" | "invite" | "knock" | "user" | "media") => {
                 let reason = "this version of the software does not implement it (PROTOCOL 14)";
                 return Err(Refusal::new(
@@ -183,7 +184,15 @@ impl Server {
                 rooms::join(&self.node, &self.shutdown, &peer, body).await
             }
             (&Method::POST, GET_PATH) => rooms::get(&self.node, &peer, body).await,
-            (&Method::POST, HEADS_PATH) => rooms::heads(&self.node, &peer, body).await,
+            (&Method::POST, HEADS_PATH) => {
+                let answer = rooms::heads(&self.node, &peer, body).await;
+                if answer.is_ok() {
+                    // Whoever asks was away, or could not reach us: perhaps it is we who missed something.
+                    self.node.catch_up.asked_by(&peer, Instant::now());
+                }
+                answer
+            }
+            (&Method::POST, MISSED_PATH) => rooms::missed(&self.node, &peer, body).await,
             (&Method::GET, _) if path.starts_with(ALIAS_PREFIX) => {
                 rooms::alias(&self.node, path.strip_prefix(ALIAS_PREFIX).unwrap_or("")).await
             }
@@ -249,6 +258,7 @@ impl Server {
         }
         self.node.keyring.heard_from(&claim.server);
         self.node.peers.heard_from(&claim.server);
+        self.node.catch_up.heard_from(&claim.server, Instant::now());
         Ok(claim.server)
     }
 
@@ -258,7 +268,7 @@ impl Server {
             "server": self.node.server(),
             "software": concat!("comity/", env!("CARGO_PKG_VERSION")),
             "limits": { "push_bytes": MAX_PUSH, "push_events": MAX_PUSH_EVENTS, "get_ids": MAX_GET_IDS },
-            "features": [],
+            "features": ["missed"],
             "clock": self.node.now_ms(),
         }))
     }

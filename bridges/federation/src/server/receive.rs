@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use http::Method;
+use tokio::time::Instant;
 
 use crate::graph::{Pending, Store};
 use crate::ident::{EventId, RoomId, ServerName};
@@ -25,7 +26,7 @@ pub(super) struct Taken {
 }
 
 /// Why nothing was taken at all.
-pub(super) enum NotNow {
+pub enum NotNow {
     /// Our own join of one of the rooms is under way (PROTOCOL 12.5).
     Joining,
     Shelf(ShelfError),
@@ -54,11 +55,7 @@ pub(super) async fn receive(
             })
             .collect(),
         pushed,
-        fetched: HashMap::new(),
-        missing: BTreeSet::new(),
-        unknown_keys: BTreeSet::new(),
-        arrival: 0,
-        last: false,
+        ..Work::default()
     };
     for round in 0..=MAX_ROUNDS {
         work.last = round == MAX_ROUNDS;
@@ -74,15 +71,80 @@ pub(super) async fn receive(
             break;
         }
     }
-    let results = work.results.into_iter().flatten().collect();
+    let results: Vec<EventResult> = work.results.into_iter().flatten().collect();
+    if results.iter().any(|result| result.status == Status::Need) {
+        // More is missing than can be fetched while the peer waits.
+        node.catch_up.lacks(peer, Instant::now());
+    }
     Ok(Taken {
         results,
         arrival: work.arrival,
     })
 }
 
+/// Takes in events that were asked for because we missed them; what they name and is not among them is fetched as for a push.
+/// Returns how many were accepted, and the last arrival.
+pub async fn take_given(
+    node: &Arc<Node>,
+    peer: &ServerName,
+    room: &RoomId,
+    given: Vec<Event>,
+) -> Result<(usize, i64), NotNow> {
+    let fetched = given
+        .into_iter()
+        .map(|event| (event.id.clone(), event))
+        .collect();
+    let work = Work {
+        room: Some(room.clone()),
+        fetched,
+        ..Work::default()
+    };
+    take_rounds(node, peer, work).await
+}
+
+/// The same for events of which only the names are known: from them backwards, as far as ten rounds reach.
+pub async fn take_named(
+    node: &Arc<Node>,
+    peer: &ServerName,
+    room: &RoomId,
+    names: Vec<EventId>,
+) -> Result<(usize, i64), NotNow> {
+    let mut work = Work {
+        room: Some(room.clone()),
+        missing: names.into_iter().collect(),
+        ..Work::default()
+    };
+    fetch_events(node, peer, &mut work).await;
+    take_rounds(node, peer, work).await
+}
+
+async fn take_rounds(
+    node: &Arc<Node>,
+    peer: &ServerName,
+    mut work: Work,
+) -> Result<(usize, i64), NotNow> {
+    for round in 0..=MAX_ROUNDS {
+        work.last = round == MAX_ROUNDS;
+        work = run(node, peer, work).await?;
+        if work.fetched.is_empty() || work.last {
+            break;
+        }
+        let progress =
+            fetch_keys(node, &mut work).await | fetch_events(node, peer, &mut work).await;
+        if !progress {
+            work.last = true;
+            work = run(node, peer, work).await?;
+            break;
+        }
+    }
+    Ok((work.taken, work.arrival))
+}
+
 /// The state of one push between rounds.
+#[derive(Default)]
 struct Work {
+    /// The room of what was asked for.
+    room: Option<RoomId>,
     pushed: Vec<Result<Event, Reject>>,
     /// Filled as events are decided; `None` while something is missing.
     results: Vec<Option<EventResult>>,
@@ -91,6 +153,8 @@ struct Work {
     missing: BTreeSet<EventId>,
     unknown_keys: BTreeSet<ServerName>,
     arrival: i64,
+    /// How many of `fetched` were accepted.
+    taken: usize,
     /// Nothing more will be fetched: what cannot be decided now waits or is refused.
     last: bool,
 }
@@ -119,8 +183,10 @@ fn one_round(
 ) -> Result<(), NotNow> {
     work.missing.clear();
     work.unknown_keys.clear();
-    take_fetched(node, store, work)?;
     let mut rooms = BTreeSet::new();
+    if take_fetched(node, store, work)? {
+        rooms.extend(work.room.clone());
+    }
     for index in 0..work.pushed.len() {
         if work.results.get(index).is_some_and(Option::is_some) {
             continue;
@@ -175,7 +241,9 @@ fn one_round(
 }
 
 /// Takes in what was fetched, ancestors first: what lies deeper in the graph needs what does not.
-fn take_fetched(node: &Node, store: &Store<'_>, work: &mut Work) -> Result<(), ShelfError> {
+/// Returns whether anything was.
+fn take_fetched(node: &Node, store: &Store<'_>, work: &mut Work) -> Result<bool, ShelfError> {
+    let before = work.taken;
     let mut order: Vec<EventId> = work.fetched.keys().cloned().collect();
     order.sort_by_key(|id| work.fetched.get(id).map(|event| (event.depth, event.seq)));
     for id in order {
@@ -185,11 +253,15 @@ fn take_fetched(node: &Node, store: &Store<'_>, work: &mut Work) -> Result<(), S
         match judge(event, store, &context(node, Via::Get))? {
             Judgement::Accept(how) => {
                 work.arrival = work.arrival.max(store.put(event, how)?);
+                work.taken += 1;
                 work.fetched.remove(&id);
             }
             Judgement::Need(missing) => work.missing.extend(missing),
             Judgement::NeedKeys(server) => {
                 work.unknown_keys.insert(server);
+                if work.last && work.room.is_some() {
+                    wait_for_keys(node, store, event, None)?;
+                }
             }
             Judgement::Duplicate => {
                 work.fetched.remove(&id);
@@ -200,7 +272,7 @@ fn take_fetched(node: &Node, store: &Store<'_>, work: &mut Work) -> Result<(), S
             }
         }
     }
-    Ok(())
+    Ok(work.taken > before)
 }
 
 /// Judges again what waited in a room, as long as that brings something. Returns the last arrival.
@@ -238,17 +310,26 @@ fn keep_waiting(
     event: &Event,
     peer: &ServerName,
 ) -> Result<EventResult, ShelfError> {
-    let pending = Pending {
-        bytes: event.bytes().to_vec(),
-        pushed_by: Some(peer.clone()),
-    };
-    let now = i64::try_from(node.now_ms()).unwrap_or(i64::MAX);
     let id = Some(event.id.clone());
-    if store.put_pending(&event.id, &event.room, &event.origin, &pending, now)? {
+    if wait_for_keys(node, store, event, Some(peer))? {
         Ok(EventResult::of(id, Status::Pending))
     } else {
         Ok(EventResult::rejected(id, Reject::Quota))
     }
+}
+
+fn wait_for_keys(
+    node: &Node,
+    store: &Store<'_>,
+    event: &Event,
+    pushed_by: Option<&ServerName>,
+) -> Result<bool, ShelfError> {
+    let pending = Pending {
+        bytes: event.bytes().to_vec(),
+        pushed_by: pushed_by.cloned(),
+    };
+    let now = i64::try_from(node.now_ms()).unwrap_or(i64::MAX);
+    store.put_pending(&event.id, &event.room, &event.origin, &pending, now)
 }
 
 /// Fetches the key documents that were missing. Returns whether one was got.
@@ -268,7 +349,7 @@ async fn fetch_keys(node: &Node, work: &mut Work) -> bool {
 
 /// Asks the sender for what its events name. Returns whether something new came.
 async fn fetch_events(node: &Node, peer: &ServerName, work: &mut Work) -> bool {
-    let room = work
+    let undecided = work
         .pushed
         .iter()
         .zip(&work.results)
@@ -276,7 +357,9 @@ async fn fetch_events(node: &Node, peer: &ServerName, work: &mut Work) -> bool {
             (Ok(event), None) => Some(event.room.clone()),
             _ => None,
         });
-    let Some(room) = room else { return false };
+    let Some(room) = work.room.clone().or(undecided) else {
+        return false;
+    };
     let ids: Vec<EventId> = work
         .missing
         .iter()

@@ -15,7 +15,7 @@ use crate::session::judge::{Context, Judgement, Via, judge};
 use crate::session::{MemberBody, Room, Shelf, ShelfError, Stage};
 use crate::wire::api::{
     self, AliasAnswer, Get, GetAnswer, Heads, HeadsAnswer, Join, JoinAnswer, MAX_ANSWER,
-    MAX_GET_IDS, MAX_HEADS_ROOMS, Raw, RoomHeads,
+    MAX_GET_IDS, MAX_HEADS_ROOMS, MAX_MISSED, MAX_ORIGINS, Missed, MissedAnswer, Raw, RoomHeads,
 };
 use crate::wire::event::{Event, MAX_PARENTS};
 
@@ -278,6 +278,28 @@ pub(super) async fn heads(node: &Arc<Node>, peer: &ServerName, body: &[u8]) -> A
         })
         .await?;
     Ok(to_json(&HeadsAnswer { rooms }))
+}
+
+/// `POST /_chat/v1/missed`: members only; what the asker lacks, ancestors first (PROTOCOL 16).
+pub(super) async fn missed(node: &Arc<Node>, peer: &ServerName, body: &[u8]) -> Answer {
+    let missed: Missed =
+        serde_json::from_slice(body).map_err(|error| Refusal::malformed(error.to_string()))?;
+    if missed.have.len() > MAX_ORIGINS {
+        return Err(Refusal::malformed(format!("at most {MAX_ORIGINS} origins")));
+    }
+    let peer = peer.clone();
+    let page = node
+        .graph
+        .run(move |store| {
+            members_only(store, &missed.room, &peer)?;
+            let (room, have) = (&missed.room, &missed.have);
+            Ok::<_, Refusal>(store.missed(room, have, MAX_MISSED, MAX_ANSWER - 1024)?)
+        })
+        .await?;
+    Ok(to_json(&MissedAnswer {
+        events: page.events.into_iter().filter_map(api::raw).collect(),
+        more: page.more,
+    }))
 }
 
 fn members_only(

@@ -1,9 +1,11 @@
 //! Gateways in one process, joined by a wire without sockets: what they say to each other and to strangers.
 
 mod attacks;
+mod catch_up;
 mod stranger;
 
 use std::collections::{HashMap, HashSet};
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -125,11 +127,17 @@ impl Gateway {
 
     /// Ends the run and begins another on the same data.
     async fn restart(&mut self) {
+        self.restart_after(|_| {}).await;
+    }
+
+    /// The same, with something done to the data between the runs.
+    async fn restart_after(&mut self, between: impl FnOnce(&Path)) {
         self.harness.shutdown();
         (&mut self.run)
             .await
             .expect("no panic")
             .expect("a clean end");
+        between(&self.harness.state_dir());
         let link = self.harness.relink();
         self.run = run(&self.name, &self.wire, link);
         self.wire.connect(&self.name, self.harness.http_caller());

@@ -16,6 +16,7 @@ pub const HELLO_PATH: &str = "/_chat/v1/hello";
 pub const PUSH_PATH: &str = "/_chat/v1/push";
 pub const GET_PATH: &str = "/_chat/v1/get";
 pub const HEADS_PATH: &str = "/_chat/v1/heads";
+pub const MISSED_PATH: &str = "/_chat/v1/missed";
 pub const JOIN_PATH: &str = "/_chat/v1/join";
 pub const ALIAS_PREFIX: &str = "/_chat/v1/alias/";
 
@@ -25,6 +26,8 @@ pub const MAX_ANSWER: usize = 8 << 20;
 pub const MAX_PUSH_EVENTS: usize = 50;
 pub const MAX_GET_IDS: usize = 100;
 pub const MAX_HEADS_ROOMS: usize = 256;
+pub const MAX_MISSED: usize = 100;
+pub const MAX_ORIGINS: usize = 1000;
 
 /// One event as signed bytes.
 pub type Raw = Box<RawValue>;
@@ -111,6 +114,19 @@ pub struct HeadsAnswer {
 pub struct RoomHeads {
     pub heads: Vec<EventId>,
     pub count: u64,
+}
+
+/// Which events the asker has: the number of the last one of each origin (PROTOCOL 16).
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Missed {
+    pub room: RoomId,
+    pub have: BTreeMap<ServerName, u64>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub struct MissedAnswer {
+    pub events: Vec<Raw>,
+    pub more: bool,
 }
 
 /// What a joiner needs to compose its own join.

@@ -204,6 +204,8 @@ impl Shared {
             JOIN_PATH => self.join(request.body()),
             PUSH_PATH => self.take(request.body()),
             GET_PATH => self.get(request.body()),
+            HEADS_PATH => self.heads(),
+            MISSED_PATH => self.missed(request.body()),
             _ if path.starts_with(ALIAS_PREFIX) => self.alias(),
             _ => None,
         };
@@ -305,6 +307,33 @@ impl Shared {
             results.push(EventResult::of(id, Status::Ok));
         }
         serde_json::to_vec(&PushAnswer { results }).ok()
+    }
+
+    fn heads(&self) -> Option<Vec<u8>> {
+        let room = self.room();
+        let heads = RoomHeads {
+            heads: vec![room.last.id.clone()],
+            count: room.events.len() as u64,
+        };
+        let rooms = [(room.id.clone(), heads)].into();
+        serde_json::to_vec(&HeadsAnswer { rooms }).ok()
+    }
+
+    fn missed(&self, body: &[u8]) -> Option<Vec<u8>> {
+        let missed: Missed = serde_json::from_slice(body).ok()?;
+        let room = self.room();
+        let lacking = room.events.iter().filter(|event| {
+            let have = missed.have.get(&event.origin);
+            have.is_none_or(|seq| event.seq > *seq)
+        });
+        serde_json::to_vec(&MissedAnswer {
+            events: lacking
+                .filter_map(|event| raw(event.bytes().to_vec()))
+                .take(MAX_MISSED)
+                .collect(),
+            more: false,
+        })
+        .ok()
     }
 
     fn get(&self, body: &[u8]) -> Option<Vec<u8>> {
