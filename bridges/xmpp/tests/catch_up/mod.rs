@@ -1,10 +1,11 @@
 //! What was said while nobody here listened: after a restart, a cut, a death, and while the journal cannot take it.
 
 use comity_bridge::test_util::harness::{Harness, Told};
-use comity_bridge::{Access, Bridge, BridgeKind, Channel, ConfigTable, JoinOptions, NetworkStatus};
-use comity_xmpp::Xmpp;
-use server::{COMPONENT, ROOM, SECRET, Server};
+use comity_bridge::{Access, Channel, JoinOptions, NetworkStatus};
 use tokio::task::JoinHandle;
+
+use super::configured;
+use super::server::{ROOM, SECRET, Server};
 
 /// The far side, the gateway's side, and the bridge between them.
 struct Stage {
