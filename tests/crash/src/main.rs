@@ -1,9 +1,12 @@
 //! The gateway's core between scripted networks, run to be killed.
 //!
-//! `comity-crash DIR LAST`: the source network says the numbers 1, 2, 3, ... up to LAST, going on where the gateway's cursor
-//! stands, and writes each number that was committed to `DIR/acknowledged`: a network that was told "we have it". Two targets append
-//! what they show to `DIR/fenced` and `DIR/plain`: what people have seen. They are files, so that they outlive the kill as a network does.
-//! `fenced` can be asked whether it has a delivery already; `plain` cannot, like a network without any idempotency.
+//! `comity-crash DIR LAST`: the source network says the numbers 1, 2, 3, ... up to LAST, and writes each one that was committed to
+//! `DIR/acknowledged`. Like any network, it forgets what it was told "we have it" about: after a kill it goes on behind that number, whatever
+//! the gateway remembers. Where the gateway's own cursor stood at the start is in `DIR/cursors`.
+//!
+//! Two targets append what they show to `DIR/fenced` and `DIR/plain`: what people have seen. They are files, so that they outlive the kill as
+//! a network does. `fenced` can be asked whether it has a delivery already; `plain` cannot, like a network without any idempotency. `fenced`
+//! refuses one number in [`REFUSED_EVERY`] for good: a dead letter. What the source is told about those is in `DIR/told`.
 //! When both have shown everything, the program ends by itself.
 
 use std::collections::BTreeSet;
@@ -19,11 +22,15 @@ use comity::gateway::Gateway;
 use comity_bridge::event::{Message, MessageKind};
 use comity_bridge::{
     Access, Answer, Batch, Bridge, BridgeError, BridgeKind, Capabilities, Channel, ChannelState,
-    ConfigProblem, ConfigTable, Content, Cursor, Delivery, GatewayInfo, Incoming, Link,
-    NativeAuthor, NativeId, NetworkName, NetworkStatus, Outcome, Request, RoomAddress, SourceId,
-    Text,
+    ConfigProblem, ConfigTable, Content, Cursor, Delivery, DeliveryError, GatewayInfo, Incoming,
+    Link, NativeAuthor, NativeId, NetworkName, NetworkStatus, Outcome, Reports, Request,
+    RoomAddress, SourceId, Text,
 };
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, mpsc};
+use tokio_util::sync::CancellationToken;
+
+/// `fenced` refuses the numbers that leave the half of this when divided by it.
+const REFUSED_EVERY: u64 = 500;
 
 fn main() -> Result<()> {
     let mut args = std::env::args().skip(1);
@@ -121,55 +128,107 @@ impl BridgeKind for Source {
         _: ConfigTable,
     ) -> Result<Box<dyn Bridge>, Vec<ConfigProblem>> {
         Ok(Box::new(SourceBridge {
-            acknowledged: append_to(&self.dir.join("acknowledged")),
+            dir: self.dir.clone(),
             last: self.last,
         }))
     }
 }
 
 struct SourceBridge {
-    acknowledged: File,
+    dir: PathBuf,
     last: u64,
 }
 
 #[async_trait]
 impl Bridge for SourceBridge {
-    async fn run(mut self: Box<Self>, link: Link) -> Result<(), BridgeError> {
-        let channel: Channel = "source/#room".parse().expect("a channel");
+    async fn run(self: Box<Self>, link: Link) -> Result<(), BridgeError> {
         link.reports.network(NetworkStatus::Online);
-        let remembered = link.reports.remembered().await;
-        let mut next: u64 = remembered
-            .cursor
-            .and_then(|cursor| cursor.0.parse().ok())
-            .unwrap_or(1);
+        let told = Told {
+            seen: lines_of(&self.dir.join("told")),
+            file: append_to(&self.dir.join("told")),
+        };
+        tokio::join!(
+            self.say(&link.reports),
+            told.listen(&link.reports, link.requests, &link.shutdown)
+        );
+        Ok(())
+    }
+}
+
+impl SourceBridge {
+    async fn say(&self, reports: &Reports) {
+        let channel: Channel = "source/#room".parse().expect("a channel");
+        let remembered = reports.remembered().await;
+        let cursor = remembered.cursor.map_or_else(|| "1".to_owned(), |at| at.0);
+        let mut cursors = append_to(&self.dir.join("cursors"));
+        let known = lines_of(&self.dir.join("acknowledged"));
+        let mut next = known.len() as u64 + 1;
+        cursors
+            .write_all(format!("{cursor} {next}\n").as_bytes())
+            .expect("the test's directory can be written");
+        let mut acknowledged = append_to(&self.dir.join("acknowledged"));
         while next <= self.last {
             let size = (next % 7 + 1).min(self.last - next + 1);
             let incoming = (next..next + size)
                 .map(|number| said(&channel, number))
                 .collect();
-            let cursor = Some(Cursor((next + size).to_string()));
-            if let Answer::Committed(_) = link
-                .reports
-                .commit(Batch {
-                    incoming,
-                    cursor,
-                    writes: Vec::new(),
-                    gaps: Vec::new(),
-                })
-                .await
-            {
+            let batch = Batch {
+                incoming,
+                cursor: Some(Cursor((next + size).to_string())),
+                ..Batch::default()
+            };
+            if let Answer::Committed(_) = reports.commit(batch).await {
                 let lines: String = (next..next + size)
                     .map(|number| format!("{number}\n"))
                     .collect();
-                self.acknowledged
+                // One write, so that a kill leaves the whole batch or nothing of it.
+                acknowledged
                     .write_all(lines.as_bytes())
                     .expect("the test's directory can be written");
                 next += size;
             }
         }
-        link.shutdown.cancelled().await;
-        Ok(())
     }
+}
+
+/// What the gateway tells the source's people.
+struct Told {
+    seen: BTreeSet<String>,
+    file: File,
+}
+
+impl Told {
+    async fn listen(
+        mut self,
+        reports: &Reports,
+        mut requests: mpsc::Receiver<Request>,
+        shutdown: &CancellationToken,
+    ) {
+        loop {
+            let request = tokio::select! {
+                Some(request) = requests.recv() => request,
+                () = shutdown.cancelled() => return,
+            };
+            match request {
+                Request::Join(channel, _) => reports.channel(&channel, ChannelState::Joined),
+                Request::Deliver(delivery) => {
+                    let id = delivery.event.id.to_string();
+                    if self.seen.insert(id.clone()) {
+                        self.file
+                            .write_all(format!("{id}\n").as_bytes())
+                            .expect("the test's directory can be written");
+                    }
+                    delivery.receipts.finish(Outcome::Shown);
+                }
+                Request::Leave(_) | Request::Cancel(_) => {}
+            }
+        }
+    }
+}
+
+fn lines_of(path: &Path) -> BTreeSet<String> {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    text.lines().map(str::to_owned).collect()
 }
 
 fn said(channel: &Channel, number: u64) -> Incoming {
@@ -205,10 +264,9 @@ impl BridgeKind for Target {
         _: &NetworkName,
         _: ConfigTable,
     ) -> Result<Box<dyn Bridge>, Vec<ConfigProblem>> {
-        let seen = std::fs::read_to_string(&self.file).unwrap_or_default();
         Ok(Box::new(TargetBridge {
+            seen: lines_of(&self.file),
             shown: append_to(&self.file),
-            seen: seen.lines().map(str::to_owned).collect(),
             asks: self.asks,
             last: self.last,
             finished: Arc::clone(&self.finished),
@@ -227,6 +285,14 @@ struct TargetBridge {
 impl TargetBridge {
     fn deliver(&mut self, mut delivery: Delivery) {
         let number = delivery.event.origin.native_id.0.clone();
+        let refused = number
+            .parse::<u64>()
+            .is_ok_and(|number| number % REFUSED_EVERY == REFUSED_EVERY / 2);
+        if self.asks && refused {
+            let why = DeliveryError::Rejected("not this number".to_owned());
+            delivery.receipts.finish(Outcome::GiveUp(why));
+            return;
+        }
         if !(self.asks && delivery.doubt && self.seen.contains(&number)) {
             // One write, so that a kill leaves a whole line or none.
             self.shown

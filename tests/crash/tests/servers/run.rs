@@ -1,0 +1,233 @@
+//! People talk, one gateway dies and comes back, and everything that was said is judged.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+use comity_people::history::{Account, Fault, Said, Script, View, report};
+use comity_people::world::{INSPIRCD, NGIRCD, tag};
+use comity_people::{Gateway, Irc, Person, World};
+use rand::{Rng, rngs::StdRng};
+use tokio::time::Instant;
+
+/// How long anything may take that takes milliseconds when all is well.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Lines that an IRC bridge may have under way without a fence.
+pub(crate) const IRC_WINDOW: usize = 5;
+
+/// What was said in one run, by whom.
+pub(crate) struct Talk {
+    pub(crate) run: String,
+    scripts: BTreeMap<String, Script>,
+    said: Vec<Said>,
+}
+
+impl Talk {
+    pub(crate) fn new() -> Talk {
+        Talk {
+            run: tag(),
+            scripts: BTreeMap::new(),
+            said: Vec::new(),
+        }
+    }
+
+    /// How many lines were said.
+    pub(crate) fn len(&self) -> usize {
+        self.said.len()
+    }
+
+    /// One person says one to three lines at once.
+    pub(crate) async fn line(&mut self, person: &dyn Person, dice: &mut StdRng) -> Result<()> {
+        let run = &self.run;
+        let key = format!("{} {}", person.network(), person.name());
+        let script = self
+            .scripts
+            .entry(key)
+            .or_insert_with(|| Script::new(run, person));
+        let said: Vec<Said> = (0..dice.random_range(1..=3))
+            .map(|_| {
+                if dice.random_ratio(1, 6) {
+                    script.emote()
+                } else {
+                    script.text()
+                }
+            })
+            .collect();
+        let lines: Vec<_> = said.iter().map(|said| said.line.clone()).collect();
+        // Said, whether the server answered or not.
+        self.said.extend(said);
+        person.burst(&lines).await
+    }
+
+    /// What must have arrived everywhere: all of it, but of what was said on an IRC network behind a gateway that died only
+    /// what somebody saw, or what the gateway had in its journal.
+    pub(crate) fn due(&self, world: &World, deaf: &[&str], held: &[String]) -> Account {
+        let mut all = Account::new(&self.run);
+        all.add(self.said.iter().cloned());
+        let seen = all.witnessed(&world.people().map(View::of));
+        let seen: Vec<&str> = seen.said().iter().map(|said| said.token.as_str()).collect();
+        let mut due = Account::new(&self.run);
+        due.add(
+            self.said
+                .iter()
+                .filter(|said| {
+                    !deaf.contains(&said.network.as_str())
+                        || seen.contains(&said.token.as_str())
+                        || held.iter().any(|event| event.contains(&said.token))
+                })
+                .cloned(),
+        );
+        due
+    }
+}
+
+/// The faults that are none of those which the contract allows, in words; `copies` says at whom, and how many.
+pub(crate) fn grave(faults: Vec<Fault>, copies: &[(&str, usize)]) -> Option<String> {
+    let (allowed, grave): (Vec<_>, Vec<_>) = faults.into_iter().partition(|fault| {
+        matches!(fault, Fault::Doubled { observer, .. } if copies.iter().any(|(name, most)| observer == name && *most > 0))
+    });
+    for (name, most) in copies {
+        let here = allowed
+            .iter()
+            .filter(|fault| matches!(fault, Fault::Doubled { observer, .. } if observer == name))
+            .count();
+        if here > *most {
+            return Some(format!(
+                "more lines doubled than were under way: {}",
+                report(&allowed)
+            ));
+        }
+    }
+    (!grave.is_empty()).then(|| report(&grave))
+}
+
+/// Talks until the gateway has died or stopped; `Err` when it did neither.
+pub(crate) async fn talk_until_it_is_over(
+    gateway: &mut Gateway,
+    people: &[&dyn Person],
+    talk: &mut Talk,
+    dice: &mut StdRng,
+) -> Result<()> {
+    let deadline = Instant::now() + PATIENCE / 2;
+    while gateway.ended()?.is_none() {
+        if gateway.is_stopped().unwrap_or_default() {
+            return Ok(());
+        }
+        if Instant::now() > deadline {
+            bail!("the place was never reached");
+        }
+        if !people.is_empty() {
+            let speaker = people[dice.random_range(0..people.len())];
+            talk.line(speaker, dice).await?;
+        }
+        // A moment, so that the queues stay short and the process dies at different ones.
+        tokio::time::sleep(Duration::from_millis(dice.random_range(0..150))).await;
+    }
+    Ok(())
+}
+
+/// The name of the IRC network, and of its person, behind the gateway that dies.
+pub(crate) fn irc_behind(world: &World, is_first: bool) -> (&'static str, String) {
+    let (network, place) = if is_first {
+        ("ngircd", NGIRCD)
+    } else {
+        ("inspircd", INSPIRCD)
+    };
+    (network, world.people()[place].name().to_owned())
+}
+
+/// Someone new on the IRC network of the gateway that does not die.
+pub(crate) async fn newcomer(world: &World, is_first: bool) -> Result<Irc> {
+    let (network, service) = if is_first {
+        ("inspircd", "INSPIRCD")
+    } else {
+        ("ngircd", "NGIRCD")
+    };
+    let channel = format!("#{}", world.plan.room);
+    Irc::join(
+        network,
+        &world.lab.address(service),
+        &format!("new{}", tag()),
+        &channel,
+    )
+    .await
+}
+
+/// The events that a dead gateway's journal has, as JSON. From a copy: the journal itself is the next life's.
+pub(crate) fn held(gateway: &Gateway) -> Result<Vec<String>> {
+    let copy = tempfile::tempdir()?;
+    for file in ["journal.sqlite", "journal.sqlite-wal"] {
+        let from = gateway.data_dir().join(file);
+        if from.exists() {
+            std::fs::copy(from, copy.path().join(file))?;
+        }
+    }
+    let path = copy.path().join("journal.sqlite");
+    if !path.exists() {
+        return Ok(Vec::new());
+    }
+    let journal = rusqlite::Connection::open(path)?;
+    let Ok(mut events) = journal.prepare("SELECT json FROM events") else {
+        // It died before the tables were there.
+        return Ok(Vec::new());
+    };
+    let rows = events.query_map([], |row| row.get(0))?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+/// Many words with numbers, in one message that does not fit into one part of the network.
+pub(crate) struct Long {
+    mark: String,
+    count: usize,
+    pub(crate) text: String,
+}
+
+impl Long {
+    /// `filler` is what a word consists of, so that it weighs what it shall on the network.
+    pub(crate) fn new(count: usize, filler: &str) -> Long {
+        let mark = format!("w{}", tag());
+        let words: Vec<String> = (0..count).map(|n| format!("{mark}.{n}.{filler}")).collect();
+        Long {
+            text: words.join(" "),
+            mark,
+            count,
+        }
+    }
+
+    /// The last word.
+    pub(crate) fn last(&self) -> String {
+        format!("{}.{}.", self.mark, self.count - 1)
+    }
+
+    /// What is wrong with what this person saw of it.
+    pub(crate) fn fault(&self, person: &dyn Person, may_repeat: bool) -> Option<String> {
+        let heard = person.heard();
+        let mut seen: Vec<usize> = Vec::new();
+        for line in heard.iter().filter(|line| !line.own) {
+            for piece in line.text.split(&format!("{}.", self.mark)).skip(1) {
+                let number = piece.split('.').next().unwrap_or_default();
+                seen.extend(number.parse::<usize>());
+            }
+        }
+        let once: Vec<usize> = (0..self.count).collect();
+        let mut distinct = seen.clone();
+        distinct.sort_unstable();
+        distinct.dedup();
+        let is_good = if may_repeat {
+            distinct == once
+        } else {
+            seen == once
+        };
+        (!is_good).then(|| {
+            let missing = self.count - distinct.len();
+            format!(
+                "{} saw {} words of {}, {missing} missing, {} again",
+                person.network(),
+                seen.len(),
+                self.count,
+                seen.len() - distinct.len()
+            )
+        })
+    }
+}
