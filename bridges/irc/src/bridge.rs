@@ -4,9 +4,9 @@ use std::{collections::BTreeMap, io, time::Duration};
 
 use async_trait::async_trait;
 use comity_bridge::{
-    Bridge, BridgeError, BridgeKind, Capabilities, Channel, ChannelState, ConfigProblem,
-    ConfigTable, DeliveryError, GatewayInfo, Link, NetworkName, NetworkStatus, Outcome, Reports,
-    Request,
+    Bridge, BridgeError, BridgeKind, Capabilities, Channel, ChannelState, Clock, ConfigProblem,
+    ConfigTable, DeliveryError, Gap, GatewayInfo, Link, NetworkName, NetworkStatus, Outcome,
+    Reports, Request,
 };
 use comity_net::{Backoff, dial};
 use tokio::{
@@ -24,16 +24,20 @@ use crate::{
     deliveries::Deliveries,
     ident::{Casemapping, ChannelName},
     intake::Intake,
+    memory::Memory,
 };
 
-/// Deliveries of one channel in our hands: two bursts, so that one is ready when the other is fenced.
-const WINDOW: usize = 16;
+/// Deliveries of one channel in our hands: two bursts, so that one is ready when the other is proved.
+const LEAST_WINDOW: usize = 16;
 
 /// How long the other side may take for the TLS handshake.
 const HANDSHAKE_WITHIN: Duration = Duration::from_secs(20);
 
 /// A connection that lasted this long was a good one: the next pause is short again.
 const STABLE: Duration = Duration::from_secs(60);
+
+/// The longest pause between two attempts, before jitter. A server that wants us to stay away says so, and gets more.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 /// How long what was heard last may take into the journal when the gateway stops.
 const LAST_COMMIT_WITHIN: Duration = Duration::from_millis(500);
@@ -83,18 +87,24 @@ impl Bridge for IrcNetwork {
             warn!(network = %self.network, server = self.config.host, "no TLS: everybody on the path can read and change what is said");
         }
         link.reports.capabilities(Capabilities {
-            window: WINDOW,
+            window: LEAST_WINDOW.max(2 * self.config.burst_lines),
             ..Capabilities::default()
         });
+        let rows = link.reports.remembered().await.writes;
+        let memory = Memory::read(&rows, |name| Channel::new(self.network.clone(), name).ok());
         let mut driver = Driver {
             network: self.network,
+            deliveries: Deliveries::new(self.config.ambiguous),
             config: self.config,
+            clock: link.env.clock,
+            memory,
             intake: Intake::new(link.reports.clone()),
             reports: link.reports,
             requests: link.requests,
             shutdown: link.shutdown,
             channels: BTreeMap::new(),
-            deliveries: Deliveries::default(),
+            missing: BTreeMap::new(),
+            overfull: false,
         };
         driver.stay_connected().await
     }
@@ -107,9 +117,15 @@ pub(crate) struct Driver {
     pub(crate) reports: Reports,
     pub(crate) requests: mpsc::Receiver<Request>,
     pub(crate) shutdown: CancellationToken,
+    pub(crate) clock: Clock,
     pub(crate) channels: BTreeMap<ChannelName, Channel>,
+    pub(crate) memory: Memory,
     pub(crate) intake: Intake,
     pub(crate) deliveries: Deliveries,
+    /// Channels that we are in again, and for how long we were not.
+    pub(crate) missing: BTreeMap<ChannelName, Gap>,
+    /// More was heard than the journal takes, and the rest is left with the server.
+    pub(crate) overfull: bool,
 }
 
 /// The gateway stops, or this network does.
@@ -117,7 +133,7 @@ pub(crate) struct Stopped;
 
 impl Driver {
     async fn stay_connected(&mut self) -> Result<(), BridgeError> {
-        let mut backoff = Backoff::default();
+        let mut backoff = Backoff::new(Duration::from_secs(1), LONGEST_PAUSE);
         loop {
             self.reports.network(NetworkStatus::Connecting);
             let config = &self.config;
@@ -143,14 +159,18 @@ impl Driver {
                 Err(error) => (error.to_string(), Duration::ZERO),
             };
             self.deliveries.bar_all(self.channels.keys());
+            self.missing.clear();
             // A server that asks us to stay away gets its pause on top of our own.
             let pause = backoff.next_wait() + pause;
-            warn!(network = %self.network, why, retry_in_secs = pause.as_secs_f32(), "not connected");
+            // That the network is offline is the gateway's to say.
+            debug!(network = %self.network, retry_in_secs = pause.as_secs_f32(), "waits before it connects again");
             self.reports.network(NetworkStatus::Offline { why });
-            if self.meanwhile(sleep(pause)).await.is_err() {
+            if self.meanwhile(sleep(pause)).await.is_err() || self.take_in_all().await.is_err() {
                 break;
             }
         }
+        // How long we were there, as exactly as we know.
+        self.intake.end(&mut self.memory, self.clock.now());
         if !self.intake.is_idle()
             && timeout(LAST_COMMIT_WITHIN, self.drain_intake())
                 .await
@@ -163,24 +183,45 @@ impl Driver {
         Ok(())
     }
 
+    /// Waits until the journal has what was heard: more waits with the server, which keeps it.
+    async fn take_in_all(&mut self) -> Result<(), Stopped> {
+        while std::mem::take(&mut self.overfull) {
+            self.answer().await?;
+            self.overfull = !self.intake.is_idle();
+        }
+        Ok(())
+    }
+
     /// Waits for `work` and answers the gateway as a network that is away.
     async fn meanwhile<T>(&mut self, work: impl Future<Output = T>) -> Result<T, Stopped> {
         tokio::pin!(work);
         loop {
             tokio::select! {
                 done = &mut work => return Ok(done),
-                () = self.shutdown.cancelled() => return Err(Stopped),
-                request = self.requests.recv() => self.handle_request_offline(request.ok_or(Stopped)?),
-                planned = self.deliveries.planned() => self.deliveries.give_back(planned),
-                () = self.intake.progress() => {}
+                answered = self.answer() => answered?,
             }
         }
+    }
+
+    /// Answers one thing as a network that is away. Can be dropped and called again at any time.
+    async fn answer(&mut self) -> Result<(), Stopped> {
+        self.intake.begin(&mut self.memory);
+        tokio::select! {
+            () = self.shutdown.cancelled() => return Err(Stopped),
+            request = self.requests.recv() => self.handle_request_offline(request.ok_or(Stopped)?),
+            planned = self.deliveries.planned() => self.deliveries.give_back(planned),
+            () = self.intake.progress() => {}
+        }
+        Ok(())
     }
 
     fn handle_request_offline(&mut self, request: Request) {
         match request {
             Request::Join(channel, _) => drop(self.want(channel)),
-            Request::Leave(channel) => self.channels.retain(|_, known| *known != channel),
+            Request::Leave(channel) => {
+                self.channels.retain(|_, known| *known != channel);
+                self.intake.mark(&channel, None);
+            }
             Request::Deliver(delivery) => delivery.receipts.finish(Outcome::NotAttempted),
             Request::Cancel(key) => self.deliveries.cancel(key, None),
         }
@@ -208,6 +249,7 @@ impl Driver {
 
     async fn drain_intake(&mut self) {
         while !self.intake.is_idle() {
+            self.intake.begin(&mut self.memory);
             self.intake.progress().await;
         }
     }

@@ -33,6 +33,19 @@ pub(crate) struct Config {
     /// A limit on author and text of one line, beside the protocol's own.
     pub(crate) max_text_bytes: Option<usize>,
     pub(crate) max_lines: NonZeroUsize,
+    pub(crate) ambiguous: Ambiguous,
+}
+
+/// What becomes of a line of which nobody can say whether it was shown.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) enum Ambiguous {
+    /// It is sent again: it may be seen twice.
+    #[default]
+    Duplicate,
+    /// It is given up: it may never be seen.
+    Drop,
+    /// It is sent again and says so.
+    Mark,
 }
 
 #[derive(Clone)]
@@ -57,12 +70,22 @@ impl Config {
                 "write \"relay\": one connection that names each author",
             );
         }
-        let burst_lines = table.integer("burst_lines", 1..=64).unwrap_or(BURST_LINES);
+        let burst_lines = table
+            .integer("burst_lines", 1..=1024)
+            .unwrap_or(BURST_LINES);
         let interval = table
             .integer("min_line_interval_ms", 0..=60_000)
             .unwrap_or(0);
         let max_text_bytes = table.integer("max_text_bytes", 64..=512);
         let max_lines = table.integer("max_lines", 1..=1000).unwrap_or(MAX_LINES);
+        let ambiguous = table.choice(
+            "ambiguous",
+            &[
+                ("duplicate", Ambiguous::Duplicate),
+                ("drop", Ambiguous::Drop),
+                ("mark", Ambiguous::Mark),
+            ],
+        );
         table.finish()?;
         // Whatever is missing has been reported as a problem.
         let (Some((host, port)), Some(tls), Some(identity)) = (server, tls, identity) else {
@@ -77,6 +100,7 @@ impl Config {
             min_line_interval: Duration::from_millis(interval),
             max_text_bytes: max_text_bytes.map(|bytes| count(bytes).get()),
             max_lines: count(max_lines),
+            ambiguous: ambiguous.unwrap_or_default(),
         })
     }
 }

@@ -1,19 +1,26 @@
 //! The deliveries that this network has in hand: from the request to the last receipt, in order.
 
+mod doubt;
+
 use std::{
     collections::{HashMap, HashSet},
     pin::Pin,
     time::Duration,
 };
 
-use comity_bridge::{Delivery, DeliveryError, DeliveryKey, Outcome, Plan, Receipts};
+use comity_bridge::{
+    Delivery, DeliveryError, DeliveryKey, NativeId, Outcome, Plan, Receipts, failpoint,
+};
 use futures_util::{StreamExt, stream::FuturesOrdered};
 
 use crate::{
+    config::Ambiguous,
     ident::ChannelName,
-    outbound::{self, Limits},
-    session::{Fate, SendEvent, SendId, Session, Submission, Verb},
+    outbound::{self, Limits, Notes},
+    session::{Fate, OwnLine, SendEvent, SendId, Session, Submission, Verb},
 };
+
+use doubt::{Doubts, Look};
 
 /// How long to leave a journal alone that could not store a plan.
 const PLAN_PAUSE: Duration = Duration::from_secs(1);
@@ -25,12 +32,14 @@ type Planning = Pin<Box<dyn Future<Output = Planned> + Send>>;
 
 #[derive(Default)]
 pub(crate) struct Deliveries {
+    ambiguous: Ambiguous,
     last: u64,
     /// Waiting for their plans to be durable. All at once, but handed on in order.
     planning: FuturesOrdered<Planning>,
     /// Up to these, what comes out of `planning` is given back: something before it failed.
     barriers: HashMap<ChannelName, SendId>,
     cancelled: HashSet<DeliveryKey>,
+    doubts: Doubts,
     sent: HashMap<SendId, Sent>,
 }
 
@@ -48,6 +57,8 @@ pub(crate) struct Planned {
     pub(crate) channel: ChannelName,
     delivery: Delivery,
     plan: Result<Plan, Outcome>,
+    /// The journal has the plan already.
+    stored: bool,
 }
 
 impl Planned {
@@ -57,12 +68,51 @@ impl Planned {
 }
 
 impl Deliveries {
-    /// Takes a delivery for a channel that we are in.
-    pub(crate) fn take(&mut self, delivery: Delivery, channel: ChannelName, limits: Limits) {
+    pub(crate) fn new(ambiguous: Ambiguous) -> Self {
+        Self {
+            ambiguous,
+            ..Self::default()
+        }
+    }
+
+    /// Takes a delivery for a channel that we are in. Returns it at once when nothing has to be stored first.
+    pub(crate) fn take(
+        &mut self,
+        delivery: Delivery,
+        channel: ChannelName,
+        limits: Limits,
+        notes: Notes,
+    ) -> Option<Planned> {
+        failpoint::reached("irc.handed");
         self.last += 1;
         let id = SendId(self.last);
-        self.planning
-            .push_back(Box::pin(plan(id, channel, delivery, limits)));
+        let mut planned = Planned {
+            id,
+            channel,
+            delivery,
+            plan: Ok(Plan::default()),
+            stored: true,
+        };
+        if let Some(plan) = planned.delivery.plan.take() {
+            // An earlier attempt's parts may be on the network already: they stay as they are.
+            planned.plan = Ok(plan);
+        } else {
+            planned.plan = match outbound::parts(&planned.delivery.event, limits, notes) {
+                Ok(parts) => {
+                    planned.stored = parts.len() <= 1;
+                    Ok(Plan {
+                        parts,
+                        ..Plan::default()
+                    })
+                }
+                Err(error) => Err(Outcome::GiveUp(error)),
+            };
+        }
+        if planned.stored && self.planning.is_empty() {
+            return Some(planned);
+        }
+        self.planning.push_back(Box::pin(store(planned)));
+        None
     }
 
     pub(crate) fn is_planning(&self) -> bool {
@@ -79,25 +129,59 @@ impl Deliveries {
 
     /// Hands a delivery to the session, or back.
     pub(crate) fn send(&mut self, planned: Planned, limits: Limits, session: &mut Session) {
+        let cancelled = !self.cancelled.is_empty() && self.cancelled.remove(&planned.delivery.key);
+        if self.is_barred(planned.id, &planned.channel) || cancelled {
+            return planned.delivery.receipts.finish(Outcome::NotAttempted);
+        }
+        let Some((planned, look)) = self.doubts.look(planned, session) else {
+            // Its turn comes when the server has said what is there already.
+            return;
+        };
+        self.submit(planned, look, limits, session);
+    }
+
+    /// The server has said what of ours is in a channel.
+    pub(crate) fn handle_looked_back(
+        &mut self,
+        channel: &ChannelName,
+        found: Option<Vec<OwnLine>>,
+        limits: impl Fn(&Session, Verb) -> Limits,
+        session: &mut Session,
+    ) {
+        for planned in self.doubts.handle_answer(channel, found) {
+            let limits = limits(session, planned.verb());
+            self.send(planned, limits, session);
+        }
+    }
+
+    fn submit(&mut self, planned: Planned, look: Look, limits: Limits, session: &mut Session) {
         let Planned {
             id,
             channel,
             delivery,
             plan,
+            ..
         } = planned;
         let Delivery {
             key,
             event,
+            doubt,
             mut receipts,
             ..
         } = delivery;
-        let cancelled = self.cancelled.remove(&key);
-        if self.is_barred(id, &channel) || cancelled {
-            return receipts.finish(Outcome::NotAttempted);
-        }
+        let notes = Notes {
+            again: doubt && look == Look::Blind && self.ambiguous == Ambiguous::Mark,
+            ..Notes::default()
+        };
         let lines = plan.and_then(|plan| {
             receipts.resume(&plan);
-            let lines = outbound::lines(&event, &plan.parts, &plan.done, &channel, limits);
+            if doubt && look == Look::Blind && self.ambiguous == Ambiguous::Drop {
+                let why = "it may have been shown or not, and `ambiguous` is \"drop\"";
+                return Err(Outcome::GiveUp(DeliveryError::ConnectionLost(
+                    why.to_owned(),
+                )));
+            }
+            let lines = outbound::lines(&event, &plan.parts, &plan.done, &channel, limits, notes);
             lines.map_err(Outcome::GiveUp)
         });
         if matches!(lines, Err(Outcome::Retry { .. })) {
@@ -105,10 +189,18 @@ impl Deliveries {
             self.bar(&channel);
         }
         // One that will not be sent still waits for those before it.
-        let (lines, instead) = match lines {
+        let (mut lines, instead) = match lines {
             Ok(lines) => (lines, None),
             Err(outcome) => (Vec::new(), Some(outcome)),
         };
+        if look == Look::Found {
+            let landed = self
+                .doubts
+                .take_landed(&channel, &event, &mut lines, limits);
+            for (part, ids) in landed {
+                receipts.part(part, ids);
+            }
+        }
         self.sent.insert(
             id,
             Sent {
@@ -128,6 +220,9 @@ impl Deliveries {
 
     /// Everything of this channel that has not reached the session goes back.
     pub(crate) fn bar(&mut self, channel: &ChannelName) {
+        for planned in self.doubts.forget(channel) {
+            self.give_back(planned);
+        }
         if self.is_planning() {
             self.barriers.insert(channel.clone(), SendId(self.last));
         }
@@ -148,7 +243,9 @@ impl Deliveries {
             .map(|(id, _)| *id);
         match (found, session) {
             (Some(id), Some(session)) => session.cancel(id),
-            _ if self.is_planning() => drop(self.cancelled.insert(key)),
+            _ if self.is_planning() || self.doubts.is_waiting() => {
+                self.cancelled.insert(key);
+            }
             _ => {}
         }
     }
@@ -156,18 +253,24 @@ impl Deliveries {
     /// Passes on what the session says about a delivery.
     pub(crate) fn handle_event(&mut self, event: SendEvent) {
         match event {
-            SendEvent::Part(id, part) => {
+            SendEvent::Part(id, part, ids) => {
                 if let Some(sent) = self.sent.get_mut(&id) {
-                    // Plain IRC has no ids to tell.
-                    sent.receipts.part(part, Vec::new());
+                    sent.receipts
+                        .part(part, ids.into_iter().map(NativeId::from).collect());
+                    failpoint::reached("irc.between_parts");
                 }
             }
             SendEvent::Done(id, fate) => {
                 if let Some(sent) = self.sent.remove(&id) {
+                    if fate != Fate::Shown {
+                        // What was found there before may have changed by another attempt.
+                        self.doubts.stale(&sent.channel);
+                    }
                     let outcome = match (fate, sent.instead) {
                         (Fate::Shown, Some(instead)) => instead,
                         (fate, _) => outcome(fate, &sent.channel),
                     };
+                    failpoint::reached("irc.receipt");
                     sent.receipts.finish(outcome);
                 }
             }
@@ -176,39 +279,28 @@ impl Deliveries {
 
     fn is_barred(&mut self, id: SendId, channel: &ChannelName) -> bool {
         let barred = self.barriers.get(channel).is_some_and(|last| id <= *last);
-        if !self.is_planning() {
+        if self.planning.is_empty() && !self.barriers.is_empty() {
             self.barriers.clear();
-            self.cancelled
-                .retain(|key| key.channel.native() == channel.as_str());
+        }
+        if self.planning.is_empty() && !self.doubts.is_waiting() && !self.cancelled.is_empty() {
+            self.cancelled.clear();
         }
         barred
     }
 }
 
-async fn plan(id: SendId, channel: ChannelName, mut delivery: Delivery, limits: Limits) -> Planned {
-    let plan = match delivery.plan.take() {
-        // An earlier attempt's parts may be on the network already: they stay as they are.
-        Some(plan) => Ok(plan),
-        None => match outbound::parts(&delivery.event, limits) {
-            Ok(parts) => match delivery.receipts.plan(&parts).await {
-                Ok(()) => Ok(Plan {
-                    parts,
-                    ..Plan::default()
-                }),
-                Err(refused) => Err(Outcome::Retry {
-                    after: PLAN_PAUSE,
-                    why: DeliveryError::Rejected(refused.to_string()),
-                }),
-            },
-            Err(error) => Err(Outcome::GiveUp(error)),
-        },
-    };
-    Planned {
-        id,
-        channel,
-        delivery,
-        plan,
+/// Makes a plan of several parts durable. The others only keep their place behind those.
+async fn store(mut planned: Planned) -> Planned {
+    if !planned.stored
+        && let Ok(plan) = &planned.plan
+        && let Err(refused) = planned.delivery.receipts.plan(&plan.parts).await
+    {
+        planned.plan = Err(Outcome::Retry {
+            after: PLAN_PAUSE,
+            why: DeliveryError::Rejected(refused.to_string()),
+        });
     }
+    planned
 }
 
 fn outcome(fate: Fate, channel: &ChannelName) -> Outcome {

@@ -1,4 +1,4 @@
-//! This network's ids: channel names and the case mapping that tells which of them are one.
+//! This network's ids: channel names, the case mapping that tells which of them are one, and authors.
 
 use crate::wire::Middle;
 
@@ -87,6 +87,23 @@ impl std::fmt::Display for ChannelName {
     }
 }
 
+/// What the id of somebody without an account begins with, where others have one. No nick and no account can hold `=`
+/// (RFC 2812 section 2.3.1; services take the same names), and an address needs no escape for it.
+const NICK: &str = "nick=";
+
+/// Returns the id of an author, unique within the network.
+///
+/// It is the account where the network vouches for one. On a network that names accounts a nick alone proves nothing: anybody may
+/// take the name of an account as nick while its owner is away. There the id of somebody without an account is `nick=` and the nick.
+/// On a network without accounts, the nick is the id.
+pub(crate) fn author_id(account: Option<&str>, nick: &str, names_accounts: bool) -> String {
+    match account.filter(|account| !account.contains('=')) {
+        Some(account) => account.to_owned(),
+        None if names_accounts => format!("{NICK}{nick}"),
+        None => nick.to_owned(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use comity_bridge::BridgeKind;
@@ -103,6 +120,14 @@ mod tests {
             let instead = Irc.channel(bad).expect_err(bad);
             assert!(instead.contains("network/#name"), "{instead}");
         }
+    }
+
+    #[test]
+    fn a_nick_is_not_the_account_of_the_same_name() {
+        assert_eq!(author_id(Some("alice"), "al", true), "alice");
+        assert_eq!(author_id(None, "alice", true), "nick=alice");
+        assert_eq!(author_id(Some("nick=alice"), "mal", true), "nick=mal");
+        assert_eq!(author_id(None, "alice", false), "alice");
     }
 
     #[test]

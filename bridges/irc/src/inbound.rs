@@ -1,14 +1,17 @@
 //! From a line that somebody said to a report. mIRC's control codes end here.
 
 mod formatting;
-mod time;
 
 use comity_bridge::{
     Channel, Incoming, NativeAuthor, SourceId,
     event::{Content, Message, MessageKind},
 };
 
-use crate::session::{Heard, Verb};
+use crate::{
+    ident,
+    session::{Heard, Verb},
+    wire::time,
+};
 
 /// Makes a report of what was heard; the error is the reason why it is none.
 pub(crate) fn report(
@@ -39,7 +42,7 @@ pub(crate) fn report(
         None => SourceId::from(format!("{epoch}-{}", heard.number)),
     };
     let author = NativeAuthor {
-        id: heard.account.clone().unwrap_or_else(|| heard.nick.clone()),
+        id: ident::author_id(heard.account.as_deref(), &heard.nick, heard.names_accounts),
         name: heard.nick.clone(),
         account: heard.account.clone(),
         bot: heard.bot,

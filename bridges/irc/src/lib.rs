@@ -5,9 +5,10 @@
 //! |---|---|
 //! | `config` | a network's table, typed |
 //! | `bridge` | the task of a network: connect, reconnect, answer the gateway |
-//! | `connection` | socket, timers and requests around one session |
+//! | `connection`, `writer` | socket, timers and requests around one session |
 //! | `session` | the protocol as a state machine: registration, nick, channels, fences |
 //! | `inbound`, `intake` | what was heard, as reports; their way into the journal |
+//! | `memory` | how far each channel was heard, and when we were last there |
 //! | `outbound`, `deliveries` | events as lines; deliveries from the request to the receipt |
 //! | `ident` | channel names and case mappings |
 //! | `wire` | the grammar |
@@ -19,8 +20,10 @@ mod deliveries;
 mod ident;
 mod inbound;
 mod intake;
+mod memory;
 mod outbound;
 mod session;
 mod wire;
+mod writer;
 
 pub use bridge::Irc;

@@ -1,5 +1,5 @@
-//! The contract's rules, kept over the wire: against a server of the plain old kind and against
-//! one with tags. `behaviour` has what only IRC has.
+//! The contract's rules, kept over the wire: against a server of the plain old kind, against one with tags, and against one that
+//! has labels, echoes and history, too. `behaviour` has what only IRC has.
 
 mod behaviour;
 mod server;
@@ -16,28 +16,27 @@ const CHANNEL: &str = "#rust";
 
 struct IrcServer {
     server: Server,
-    tags: bool,
+    facts: Facts,
 }
 
 impl IrcServer {
-    async fn start(tags: bool) -> Self {
-        let server = Server::start(Manners {
-            tags,
-            ..Manners::default()
-        })
-        .await;
-        IrcServer { server, tags }
+    async fn start(manners: Manners) -> Self {
+        let facts = Facts {
+            repeats: manners.tags || manners.history,
+            reflects: manners.history,
+            idempotent: manners.history,
+            standing: true,
+            ..Facts::default()
+        };
+        let server = Server::start(manners).await;
+        IrcServer { server, facts }
     }
 }
 
 #[async_trait]
 impl FarSide for IrcServer {
     fn facts(&self) -> Facts {
-        Facts {
-            repeats: self.tags,
-            standing: true,
-            ..Facts::default()
-        }
+        self.facts
     }
 
     fn record(&self) -> &Record {
@@ -149,13 +148,25 @@ impl FarSide for IrcServer {
 }
 
 mod plain {
-    use super::IrcServer;
+    use super::{IrcServer, Manners};
 
-    comity_bridge::conformance_tests!(IrcServer::start(false));
+    comity_bridge::conformance_tests!(IrcServer::start(Manners::default()));
 }
 
 mod with_tags {
-    use super::IrcServer;
+    use super::{IrcServer, Manners};
 
-    comity_bridge::conformance_tests!(IrcServer::start(true));
+    comity_bridge::conformance_tests!(IrcServer::start(Manners {
+        tags: true,
+        ..Manners::default()
+    }));
+}
+
+mod with_history {
+    use super::{IrcServer, Manners};
+
+    comity_bridge::conformance_tests!(IrcServer::start(Manners {
+        history: true,
+        ..Manners::default()
+    }));
 }

@@ -9,6 +9,7 @@ fn heard(verb: Verb, text: &str) -> Heard {
         verb,
         nick: "al".to_owned(),
         account: None,
+        names_accounts: false,
         bot: false,
         msgid: None,
         time: None,

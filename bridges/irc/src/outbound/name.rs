@@ -10,6 +10,11 @@ const MAX_GRAPHEME_BYTES: usize = 32;
 /// Returns `name` without anything that could end it early, hide in it or reach beyond it, in at
 /// most `max_bytes`; or nothing, if nothing visible is left.
 pub(super) fn shown(name: &str, max_bytes: usize) -> Option<String> {
+    // Most names are plain, and most lines are said by them.
+    let is_plain = |b: u8| b.is_ascii_graphic() && b != b'<' && b != b'>';
+    if (1..=max_bytes.min(MAX_GRAPHEMES)).contains(&name.len()) && name.bytes().all(is_plain) {
+        return Some(name.to_owned());
+    }
     let mut cleaned = String::with_capacity(name.len().min(1024));
     for grapheme in name.graphemes(true) {
         for c in grapheme

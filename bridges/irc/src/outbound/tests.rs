@@ -42,6 +42,20 @@ fn event(name: &str, kind: MessageKind, text: &str) -> Event {
     }
 }
 
+fn parts(event: &Event, limits: Limits) -> Result<Vec<String>, DeliveryError> {
+    super::parts(event, limits, Notes::default())
+}
+
+fn lines(
+    event: &Event,
+    parts: &[String],
+    done: &BTreeMap<u32, Vec<NativeId>>,
+    channel: &ChannelName,
+    limits: Limits,
+) -> Result<Vec<SendLine>, DeliveryError> {
+    super::lines(event, parts, done, channel, limits, Notes::default())
+}
+
 fn shown(name: &str, kind: MessageKind, text: &str) -> Vec<String> {
     parts(&event(name, kind, text), LIMITS).expect("parts")
 }
@@ -284,4 +298,79 @@ fn a_stored_part_that_no_longer_fits_is_cut_again_with_its_author() {
     );
     let frame = "PRIVMSG #rust :\r\n".len();
     assert!(lines.iter().all(|line| line.command.len() <= frame + 200));
+}
+
+#[test]
+fn a_late_message_says_when_it_was_written() {
+    let event = event("Al", MessageKind::Text, "one\ntwo");
+    let late = |now| Notes {
+        late: Some((Timestamp(1_709_251_140_000), Timestamp(now))),
+        ..Notes::default()
+    };
+    let said = |notes| super::parts(&event, LIMITS, notes).expect("parts");
+    assert_eq!(
+        said(late(1_709_251_199_999)),
+        ["<Al> [23:59] one", "<Al> [23:59] two"]
+    );
+    assert_eq!(
+        said(late(1_709_251_200_000))[0],
+        "<Al> [2024-02-29 23:59] one"
+    );
+}
+
+#[test]
+fn a_line_that_may_be_there_already_says_so_if_it_shall() {
+    let event = event("Al", MessageKind::Text, "one\ntwo");
+    let again = Notes {
+        again: true,
+        ..Notes::default()
+    };
+    let parts = parts(&event, LIMITS).expect("parts");
+    let done = BTreeMap::from([(0, Vec::new())]);
+    let lines = super::lines(&event, &parts, &done, &channel(), LIMITS, again).expect("lines");
+    assert_eq!(lines.len(), 1);
+    assert_eq!(lines[0].command.text(), "<Al> [again?] two");
+    assert_eq!(lines[0].completes, Some(1));
+}
+
+fn own(text: &str, key: Option<String>) -> crate::session::OwnLine {
+    crate::session::OwnLine {
+        text: text.to_owned(),
+        key,
+        msgid: Some("m1".to_owned()),
+        time: None,
+    }
+}
+
+#[test]
+fn each_line_that_is_there_counts_for_one_line_of_ours() {
+    let event = event("Al", MessageKind::Text, "yes\nyes\nyes");
+    let parts = parts(&event, LIMITS).expect("parts");
+    let lines = lines(&event, &parts, &BTreeMap::new(), &channel(), LIMITS).expect("lines");
+    let mut landed = Landed::new(vec![
+        own("<Al> [again?] [2024-02-29 23:59] yes", None),
+        own("<Al> yes", None),
+        own("<Bo> yes", None),
+    ]);
+    let found: Vec<bool> = lines
+        .iter()
+        .map(|line| landed.take(&event, line, LIMITS).is_some())
+        .collect();
+    assert_eq!(found, [true, true, false]);
+}
+
+#[test]
+fn where_lines_have_keys_the_text_says_nothing() {
+    let event = event("Al", MessageKind::Text, "yes\nyes");
+    let parts = parts(&event, LIMITS).expect("parts");
+    let lines = lines(&event, &parts, &BTreeMap::new(), &channel(), LIMITS).expect("lines");
+    let mut landed = Landed::new(vec![
+        own("<Al> yes", Some("other.0".to_owned())),
+        own("whatever", Some(lines[1].key.to_string())),
+    ]);
+    assert_eq!(landed.take(&event, &lines[0], LIMITS), None);
+    assert_eq!(
+        landed.take(&event, &lines[1], LIMITS),
+        Some(vec![NativeId::from("m1")])
+    );
 }

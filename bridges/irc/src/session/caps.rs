@@ -4,9 +4,28 @@ use std::collections::BTreeSet;
 
 use crate::wire::{Command, Line, LineTooLong, Middle, Trailing};
 
-/// What we use where it is offered. `echo-message` is missing on purpose: without labels an echo
-/// cannot be told from a second message with the same text.
-const WANTED: [&str; 4] = ["message-tags", "server-time", "account-tag", "chghost"];
+/// What we use where it is offered.
+const WANTED: [&str; 8] = [
+    "message-tags",
+    "server-time",
+    "account-tag",
+    "chghost",
+    "batch",
+    ECHO,
+    LABELS,
+    HISTORY,
+];
+
+const ECHO: &str = "echo-message";
+const LABELS: &str = "labeled-response";
+const HISTORY: &str = "draft/chathistory";
+
+/// What another one needs to be of use. Without labels an echo tells nothing that a fence does not.
+const NEEDS: [(&str, &[&str]); 3] = [
+    (LABELS, &["batch", "message-tags"]),
+    (ECHO, &[LABELS, "batch", "message-tags"]),
+    (HISTORY, &["batch", "message-tags", "server-time"]),
+];
 
 #[derive(Debug, Default)]
 pub(crate) struct Caps {
@@ -44,7 +63,7 @@ impl Caps {
                 self.offered.extend(known(&names));
                 // `CAP * LS * :...` says that more lines of the list follow.
                 if line.params.len() < 4 && !self.ended {
-                    say.extend(self.request(self.offered.iter().copied().collect()));
+                    say.extend(self.request(self.useful()));
                 }
             }
             "ACK" => {
@@ -76,6 +95,18 @@ impl Caps {
 
     pub(crate) fn has(&self, name: &str) -> bool {
         self.enabled.contains(name)
+    }
+
+    /// What is offered together with all that it needs.
+    fn useful(&self) -> Vec<&'static str> {
+        let needs = |cap: &str| {
+            let found = NEEDS.iter().find(|(name, _)| *name == cap);
+            found.map_or(&[][..], |(_, needs)| needs)
+        };
+        let offered = self.offered.iter().copied();
+        offered
+            .filter(|cap| needs(cap).iter().all(|need| self.offered.contains(need)))
+            .collect()
     }
 
     fn request(&mut self, caps: Vec<&'static str>) -> Option<Command> {

@@ -1,7 +1,10 @@
 //! What somebody said, as far as the session understands it: where, who, and the bare text.
 
 use super::{Event, Phase, Session};
-use crate::{ident::ChannelName, wire::Line};
+use crate::{
+    ident::ChannelName,
+    wire::{KEY_TAG, Label, Line},
+};
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Verb {
@@ -29,6 +32,8 @@ pub(crate) struct Heard {
     pub(crate) nick: String,
     /// The account that the network vouches for.
     pub(crate) account: Option<String>,
+    /// The server names accounts, so that somebody without one has none.
+    pub(crate) names_accounts: bool,
     pub(crate) bot: bool,
     pub(crate) msgid: Option<String>,
     /// The `time` tag, as it came.
@@ -45,7 +50,20 @@ impl Session {
         let Some(source) = line.source.as_ref().filter(|source| !source.is_server()) else {
             return;
         };
-        if self.phase == Phase::Registering || self.is_own(&source.nick) {
+        if self.phase == Phase::Registering {
+            return;
+        }
+        let batch = self.batches.of(line);
+        let (replayed, in_batch) = match batch {
+            Some(batch) => (batch.history_of.is_some(), true),
+            None => (false, false),
+        };
+        if self.is_own(&source.nick) && !replayed {
+            // An echo with our label proves the line. Without one it tells us nothing.
+            if let Some(Label::Sent(label)) = self.batches.label(line) {
+                let msgid = self.tag(line, "message-tags", "msgid").map(str::to_owned);
+                self.sends.handle_answer(label, Ok(msgid));
+            }
             return;
         }
         let Some(channel) = self.channels.find(target, self.isupport.casemapping) else {
@@ -62,25 +80,40 @@ impl Session {
             });
             return;
         };
-        // Only a negotiated tag is the server's word; others may be a client's.
-        let tag = |cap: &str, key: &str| {
-            self.caps
-                .has(cap)
-                .then(|| line.tags.get(key))
-                .flatten()
-                .map(str::to_owned)
-        };
+        let tag = |cap: &str, key: &str| self.tag(line, cap, key).map(str::to_owned);
         let heard = Heard {
             channel,
             verb,
             nick: source.nick.clone(),
             account: tag("account-tag", "account"),
+            names_accounts: self.caps.has("account-tag"),
             bot: self.caps.has("message-tags") && BOT_TAGS.iter().any(|tag| line.tags.has(tag)),
             msgid: tag("message-tags", "msgid"),
             time: tag("server-time", "time"),
             number: self.received,
             text: line.param(1).to_owned(),
         };
-        self.events.push_back(Event::Heard(Box::new(heard)));
+        if replayed {
+            let is_own = self.is_own(&source.nick) || self.is_former(&source.nick);
+            let key = tag("message-tags", KEY_TAG);
+            let answers = in_batch.then(|| self.batches.label(line)).flatten();
+            self.handle_replayed(heard, key, is_own, answers);
+        } else if let Some(heard) = self.hold_back(heard) {
+            self.events.push_back(Event::Heard(Box::new(heard)));
+        }
+    }
+
+    /// Only a negotiated tag is the server's word; others may be a client's.
+    fn tag<'a>(&self, line: &'a Line, cap: &str, key: &str) -> Option<&'a str> {
+        self.caps.has(cap).then(|| line.tags.get(key)).flatten()
+    }
+
+    /// A nick that we had on an earlier connection: lines said under it then are ours.
+    fn is_former(&self, nick: &str) -> bool {
+        let map = self.isupport.casemapping;
+        self.settings
+            .former_nicks
+            .iter()
+            .any(|former| map.same(former, nick))
     }
 }

@@ -11,6 +11,8 @@ pub(crate) struct Isupport {
     pub(crate) statusmsg: String,
     pub(crate) nicklen: Option<usize>,
     pub(crate) channellen: Option<usize>,
+    /// The most lines that one answer about history may have; 0 says that there is no limit.
+    pub(crate) chathistory: Option<usize>,
     /// The longest line in bytes. A server that allows more than 512 gets no more: other
     /// servers of its network may cut there.
     pub(crate) linelen: usize,
@@ -24,6 +26,7 @@ impl Default for Isupport {
             statusmsg: String::new(),
             nicklen: None,
             channellen: None,
+            chathistory: None,
             linelen: MAX_LINE,
         }
     }
@@ -51,6 +54,9 @@ impl Isupport {
             "STATUSMSG" => self.statusmsg = value.chars().take(16).collect(),
             "NICKLEN" | "MAXNICKLEN" => self.nicklen = value.parse().ok().or(self.nicklen),
             "CHANNELLEN" => self.channellen = value.parse().ok().or(self.channellen),
+            "CHATHISTORY" | "draft/CHATHISTORY" => {
+                self.chathistory = value.parse().ok().or(self.chathistory);
+            }
             "LINELEN" => {
                 // Less than this leaves no room for a name and a word of text.
                 let told = value.parse().unwrap_or(MAX_LINE);
@@ -68,6 +74,7 @@ impl Isupport {
             "STATUSMSG" => self.statusmsg = default.statusmsg,
             "NICKLEN" => self.nicklen = None,
             "CHANNELLEN" => self.channellen = None,
+            "CHATHISTORY" | "draft/CHATHISTORY" => self.chathistory = default.chathistory,
             "LINELEN" => self.linelen = default.linelen,
             _ => {}
         }

@@ -2,10 +2,12 @@
 //! and events come out (`poll_*`). Opens no socket and reads no clock, and knows nothing of rooms,
 //! other networks or the gateway.
 
+mod batches;
 mod caps;
 mod channels;
 mod farewell;
 mod heard;
+mod history;
 mod isupport;
 mod mask;
 mod nick;
@@ -20,28 +22,31 @@ use std::{
     time::{Duration, Instant},
 };
 
+use batches::Batches;
 use caps::Caps;
 use channels::Channels;
+use history::History;
 use isupport::Isupport;
 use mask::Mask;
 use nick::Nick;
-use sends::Sends;
+use sends::{Complaint, Sends, Tagging};
 
 pub(crate) use farewell::Farewell;
 pub(crate) use heard::{Heard, Verb};
+pub(crate) use history::{OwnLine, Since};
 pub(crate) use registration::Identity;
 pub(crate) use sends::{Fate, SendEvent, SendId, SendLine, Submission};
 
 use crate::{
     ident::ChannelName,
-    wire::{Command, Line, LineTooLong, Middle, Trailing},
+    wire::{Command, Label, Line, LineTooLong, Middle, Trailing},
 };
 
 /// How long the server may take from our first line to numeric 001. Name and ident lookups are in it.
 const REGISTER_WITHIN: Duration = Duration::from_secs(90);
 
 /// A server that says nothing for this long is asked whether it is there.
-const PING_AFTER: Duration = Duration::from_secs(60);
+const PING_AFTER: Duration = Duration::from_secs(20);
 
 /// How long it may take to answer that.
 const PONG_WITHIN: Duration = Duration::from_secs(60);
@@ -57,6 +62,8 @@ pub(crate) struct Settings {
     pub(crate) identity: Identity,
     pub(crate) burst_lines: usize,
     pub(crate) min_line_interval: Duration,
+    /// Nicks that were ours on earlier connections.
+    pub(crate) former_nicks: Vec<String>,
 }
 
 /// What the driver has to know.
@@ -66,12 +73,31 @@ pub(crate) enum Event {
     Registered {
         nick: String,
     },
+    /// We have another nick now.
+    Renamed {
+        nick: String,
+    },
     /// Channels can be joined from now on.
     Ready,
-    Joined(ChannelName),
+    /// We are in. Whoever missed something there calls [`Session::catch_up`] before the next line is handled.
+    Joined {
+        channel: ChannelName,
+        /// When, as the server says: a `time` tag.
+        time: Option<String>,
+    },
+    /// We were asked to be where we are.
+    StillIn(ChannelName),
     NotJoined(ChannelName, String),
     /// Somebody said something in one of our channels.
     Heard(Box<Heard>),
+    /// Whatever the server keeps of what was missed there has been told.
+    CaughtUp {
+        channel: ChannelName,
+        /// Nothing is missing.
+        complete: bool,
+    },
+    /// What of ours is in the channel, or nothing when the server does not say. Answers [`Session::look_back`].
+    LookedBack(ChannelName, Option<Vec<OwnLine>>),
     /// Something was said that is not for a channel of ours.
     Skipped {
         reason: &'static str,
@@ -102,6 +128,8 @@ pub(crate) struct Session {
     mask: Mask,
     channels: Channels,
     sends: Sends,
+    batches: Batches,
+    history: History,
     /// Lines that wait for no window: registration, PONG, QUIT.
     urgent: VecDeque<Command>,
     events: VecDeque<Event>,
@@ -125,6 +153,8 @@ impl Session {
             mask: Mask::default(),
             channels: Channels::default(),
             sends: Sends::new(settings.burst_lines, settings.min_line_interval),
+            batches: Batches::default(),
+            history: History::default(),
             urgent: VecDeque::new(),
             events: VecDeque::new(),
             received: 0,
@@ -146,7 +176,7 @@ impl Session {
             // Asked once more: the answer is the same.
             Some(known) if known == *name => {
                 if self.channels.is_in(name.as_str(), map) {
-                    self.events.push_back(Event::Joined(known));
+                    self.events.push_back(Event::StillIn(known));
                 }
             }
             Some(_) => self.not_joined(name.clone(), TWIN.to_owned()),
@@ -157,6 +187,7 @@ impl Session {
         if self.channels.unwant(name, self.isupport.casemapping) {
             self.urge(Command::new("PART", [name.middle()], None));
         }
+        self.forget_history(name);
         self.sends.drop_channel(name);
     }
 
@@ -202,6 +233,11 @@ impl Session {
         if let Some(numeric) = line.numeric() {
             return self.handle_numeric(numeric, line, now);
         }
+        let batch = self.batches.of(line);
+        if batch.is_some_and(|batch| batch.history_of.is_some()) && !is_message(line) {
+            // Joins and the like of a past in which we may have been somebody else.
+            return;
+        }
         match line.command.as_str() {
             "PING" => self.urge(Command::new("PONG", [], Some(Trailing::new(line.param(0))))),
             "PONG" => self.handle_pong(line),
@@ -212,6 +248,17 @@ impl Session {
             "PRIVMSG" => self.handle_said(Verb::Privmsg, line),
             "NOTICE" => self.handle_said(Verb::Notice, line),
             "JOIN" => self.handle_join(line, now),
+            "BATCH" => {
+                if let Some(ended) = self.batches.handle_line(line) {
+                    self.handle_history_end(&ended);
+                }
+            }
+            "ACK" => match self.batches.label(line) {
+                Some(Label::Sent(label)) => self.sends.handle_answer(label, Ok(None)),
+                Some(Label::Asked(number)) => self.handle_question_answered(number),
+                None => {}
+            },
+            "FAIL" => self.handle_fail(line),
             "PART" => self.handle_gone(line.nick(), line.param(0), "made to leave", now),
             "KICK" => {
                 let why = format!("kicked by {}: {}", line.nick(), line.param(2));
@@ -219,8 +266,13 @@ impl Session {
             }
             "NICK" => {
                 let map = self.isupport.casemapping;
-                self.nick
-                    .handle_change(line.nick(), line.param(0), now, map);
+                if self
+                    .nick
+                    .handle_change(line.nick(), line.param(0), now, map)
+                {
+                    let nick = line.param(0).to_owned();
+                    self.events.push_back(Event::Renamed { nick });
+                }
             }
             "QUIT" => self
                 .nick
@@ -259,6 +311,7 @@ impl Session {
         for name in self.channels.handle_timeout(now) {
             self.not_joined(name, "the server does not answer the join".to_owned());
         }
+        self.handle_history_timeout(now);
     }
 
     /// Returns when [`Session::handle_timeout`] wants to be called, if nothing else happens first.
@@ -276,9 +329,10 @@ impl Session {
                 self.sends.next_timeout(self.channels.has_due()),
                 self.nick.next_timeout(),
                 self.channels.next_timeout(),
+                self.next_history_timeout(),
             ],
             Phase::Over => return None,
-            _ => [None; 3],
+            _ => [None; 4],
         };
         later
             .into_iter()
@@ -311,7 +365,15 @@ impl Session {
             self.sends.note_line(now);
             return Command::new("JOIN", [name.middle()], None).ok();
         }
-        self.sends.poll_transmit(now, self.channels.has_due())
+        if self.sends.is_open(now)
+            && let Some(question) = self.poll_question(now)
+        {
+            self.sends.note_line(now);
+            return Some(question);
+        }
+        let others = self.channels.has_due() || self.has_question();
+        let tagging = self.tagging();
+        self.sends.poll_transmit(now, others, tagging)
     }
 
     pub(crate) fn poll_event(&mut self) -> Option<Event> {
@@ -349,8 +411,33 @@ impl Session {
         let token = line.last_param();
         if token == READY_TOKEN {
             self.become_ready();
-        } else {
-            self.sends.handle_pong(token);
+        } else if !self.sends.handle_pong(token) {
+            self.handle_joined_pong(token);
+        }
+    }
+
+    /// Standard replies: a refusal in words for programs.
+    fn handle_fail(&mut self, line: &Line) {
+        let words = line.last_param();
+        match self.batches.label(line) {
+            Some(Label::Sent(label)) => {
+                let complaint = Complaint::Forbidden(words.to_owned());
+                self.sends.handle_answer(label, Err(complaint));
+            }
+            Some(Label::Asked(_)) => self.handle_question_failed(),
+            None if line.param(0).eq_ignore_ascii_case("CHATHISTORY") => {
+                self.handle_question_failed();
+            }
+            None => {}
+        }
+    }
+
+    fn tagging(&self) -> Tagging {
+        let tags = self.caps.has("message-tags");
+        let labels = self.caps.has("labeled-response") && self.caps.has("echo-message");
+        Tagging {
+            labels: tags && labels && self.caps.has("batch"),
+            keys: tags && self.has_history(),
         }
     }
 
@@ -367,7 +454,11 @@ impl Session {
             .channels
             .handle_joined(line.param(0), now, self.isupport.casemapping)
         {
-            Some(name) => self.events.push_back(Event::Joined(name)),
+            Some(channel) => {
+                let time = self.caps.has("server-time").then(|| line.tags.get("time"));
+                let time = time.flatten().map(str::to_owned);
+                self.events.push_back(Event::Joined { channel, time });
+            }
             // Forwarded, or made to join by an operator: nobody asked for this channel.
             None => {
                 if let Some(channel) = Middle::parse(line.param(0)) {
@@ -394,6 +485,7 @@ impl Session {
     }
 
     fn not_joined(&mut self, name: ChannelName, why: String) {
+        self.forget_history(&name);
         self.sends.drop_channel(&name);
         self.events.push_back(Event::NotJoined(name, why));
     }
@@ -415,4 +507,8 @@ impl Session {
     fn urge(&mut self, command: Result<Command, LineTooLong>) {
         self.urgent.extend(command.ok());
     }
+}
+
+fn is_message(line: &Line) -> bool {
+    matches!(line.command.as_str(), "PRIVMSG" | "NOTICE" | "BATCH")
 }

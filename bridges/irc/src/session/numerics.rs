@@ -3,13 +3,16 @@
 use std::time::Instant;
 
 use super::{Farewell, Phase, Session, TWIN, sends::Complaint};
-use crate::wire::{Line, numeric as n};
+use crate::wire::{Label, Line, numeric as n};
 
 impl Session {
     pub(super) fn handle_numeric(&mut self, numeric: u16, line: &Line, now: Instant) {
         // The first parameter of a reply is our nick; what it is about comes next.
         let about = line.param(1);
         let words = line.last_param();
+        if let Some(Label::Sent(label)) = self.batches.label(line) {
+            return self.handle_answered(label, numeric, line, now);
+        }
         match numeric {
             n::WELCOME => self.handle_welcome(line.param(0), now),
             n::ISUPPORT => self.handle_isupport(line),
@@ -53,6 +56,22 @@ impl Session {
                 self.handle_out(about, &format!("{words} ({numeric})"), now);
             }
             _ => {}
+        }
+    }
+
+    /// The server answers one of our lines with a number: it has not taken it.
+    fn handle_answered(&mut self, label: u64, numeric: u16, line: &Line, now: Instant) {
+        let (about, words) = (line.param(1), line.last_param());
+        let complaint = match numeric {
+            n::NOTONCHANNEL | n::NOSUCHNICK | n::NOSUCHCHANNEL => Complaint::NotIn,
+            // Errors are the numbers from 400 to 599 (RFC 2812 section 5.2); others only inform.
+            400..600 => Complaint::Forbidden(words.to_owned()),
+            _ => return,
+        };
+        let not_in = complaint == Complaint::NotIn;
+        self.sends.handle_answer(label, Err(complaint));
+        if not_in && self.is_in(about) {
+            self.handle_out(about, words, now);
         }
     }
 

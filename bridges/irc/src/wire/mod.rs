@@ -11,9 +11,10 @@ mod line;
 pub(crate) mod numeric;
 mod param;
 mod tags;
+pub(crate) mod time;
 
 pub(crate) use codec::{Codec, Frame};
-pub(crate) use command::{Command, LineTooLong};
+pub(crate) use command::{Command, KEY_TAG, Label, LineTooLong};
 pub(crate) use line::Line;
 pub(crate) use param::{Middle, Trailing};
 

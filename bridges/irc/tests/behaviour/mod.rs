@@ -1,9 +1,12 @@
-//! What only IRC has, over a real socket: TLS, nicks, fences, gaps.
+//! What only IRC has, over a real socket: TLS, nicks, fences; in `absence`, gaps, catching up and doubt.
+
+mod absence;
 
 use std::sync::Arc;
 
 use comity_bridge::{
-    Access, BridgeKind, Channel, ConfigTable, DeliveryError, JoinOptions, NetworkStatus, Outcome,
+    Access, Bridge, BridgeKind, Channel, ConfigTable, DeliveryError, JoinOptions, NetworkStatus,
+    Outcome,
     event::MessageKind,
     test_util::{Harness, harness::Told},
 };
@@ -26,6 +29,19 @@ struct Running {
 async fn start(manners: Manners, keys: &[(&str, &str)]) -> Running {
     let server = Server::start(manners).await;
     let (harness, link) = Harness::link("libera");
+    let bridge = configured(&server, &harness, keys);
+    let run = tokio::spawn(bridge.run(link));
+    let channel = harness.channel("#rust");
+    ask_into(&harness, &channel).await;
+    Running {
+        server,
+        harness,
+        channel,
+        run,
+    }
+}
+
+fn configured(server: &Server, harness: &Harness, keys: &[(&str, &str)]) -> Box<dyn Bridge> {
     let address = server.address.to_string();
     let mut values = serde_json::Map::new();
     for (key, value) in [("server", address.as_str()), ("tls", "none")]
@@ -40,28 +56,18 @@ async fn start(manners: Manners, keys: &[(&str, &str)]) -> Running {
         );
     }
     let table = ConfigTable::new("libera.toml", "", values);
-    let bridge = Irc
-        .configure(harness.gateway(), harness.network(), table)
-        .expect("a configuration");
-    let run = tokio::spawn(bridge.run(link));
-    let channel = harness.channel("#rust");
+    Irc.configure(harness.gateway(), harness.network(), table)
+        .expect("a configuration")
+}
+
+async fn ask_into(harness: &Harness, channel: &Channel) {
     let room = "#rust@gw1.example".parse().expect("a room");
-    harness
-        .join(
-            &channel,
-            JoinOptions {
-                room,
-                hosted: false,
-                access: Access::Off,
-            },
-        )
-        .await;
-    Running {
-        server,
-        harness,
-        channel,
-        run,
-    }
+    let options = JoinOptions {
+        room,
+        hosted: false,
+        access: Access::Off,
+    };
+    harness.join(channel, options).await;
 }
 
 async fn joined(manners: Manners) -> Running {
@@ -247,30 +253,6 @@ async fn lines_without_a_fence_are_in_doubt_after_a_cut_and_the_rest_is_not() {
             false => assert_eq!(outcome, Outcome::NotAttempted, "{n}"),
         }
     }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn pings_are_answered_and_a_gap_is_counted_while_the_journal_hangs() {
-    let at = joined(Manners::default()).await;
-    at.harness.freeze();
-    at.server.say("ann", "#rust", "first");
-    at.harness.wait_for_hanging_commits(1).await;
-    for n in 0..1100 {
-        at.server.say("ann", "#rust", &format!("line-{n}"));
-    }
-    at.server.settle().await;
-    let gap = at.harness.seen(|seen| {
-        seen.skips
-            .iter()
-            .filter(|skip| skip.reason == "gap")
-            .count()
-    });
-    assert_eq!(gap, 100);
-    at.harness.thaw();
-    at.harness.wait_for_text("line-999").await;
-    at.server.say("ann", "#rust", "last");
-    at.harness.wait_for_text("last").await;
-    assert_eq!(at.harness.seen(|seen| seen.events.len()), 1002);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

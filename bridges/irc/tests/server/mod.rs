@@ -1,6 +1,8 @@
 //! A scripted IRC server on a free port of loopback: enough of the wire for one bridge, with
 //! switches for what real servers do on bad days.
 
+mod history;
+
 use std::{
     collections::BTreeSet,
     net::SocketAddr,
@@ -16,6 +18,8 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
+use history::Logged;
+
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What the server does. Set before the bridge comes.
@@ -23,6 +27,12 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) struct Manners {
     /// Offers message-tags, server-time and account-tag, and gives each line a msgid.
     pub(crate) tags: bool,
+    /// Beside the tags: labels, echoes, and a history that can be asked for.
+    pub(crate) history: bool,
+    /// Takes lines, but answers nothing to them: neither echo nor PONG.
+    pub(crate) silent: bool,
+    /// Takes no line: what it reads is gone.
+    pub(crate) forgetful: bool,
     /// Nicks that somebody has.
     pub(crate) taken: Vec<String>,
     /// The numeric with which JOIN is refused, this many times.
@@ -55,6 +65,7 @@ struct State {
     received: Vec<String>,
     said: usize,
     last_said: Vec<u8>,
+    log: Vec<Logged>,
 }
 
 impl Server {
@@ -87,13 +98,20 @@ impl Server {
     pub(crate) fn say(&self, nick: &str, channel: &str, text: &str) {
         let mut state = self.state();
         state.said += 1;
-        let tags = match self.manners().tags {
-            true => format!("@msgid=m{};time=2026-11-22T15:00:00.000Z ", state.said),
+        let line = format!(":{nick}!~{nick}@host.example PRIVMSG {channel} :{text}");
+        let manners = self.manners().clone();
+        let tags = match manners.tags || manners.history {
+            true => format!("msgid=m{};time={}", state.said, history::now()),
             false => String::new(),
         };
-        state.last_said =
-            format!("{tags}:{nick}!~{nick}@host.example PRIVMSG {channel} :{text}\r\n")
-                .into_bytes();
+        let shown = match tags.is_empty() {
+            true => format!("{line}\r\n"),
+            false => format!("@{tags} {line}\r\n"),
+        };
+        state.last_said = shown.into_bytes();
+        if manners.history {
+            state.log.push(Logged::new(channel, tags, line));
+        }
         let bytes = state.last_said.clone();
         drop(state);
         self.send(bytes);
@@ -274,10 +292,19 @@ impl Client {
             self.surprise("not a line", &String::from_utf8_lossy(bytes));
             return true;
         };
-        if bytes.len() > 512 || line.contains(['\r', '\n', '\0']) {
+        let tagged = line.split_once(' ').filter(|_| line.starts_with('@'));
+        let untagged = tagged.map_or(bytes.len(), |(tags, _)| bytes.len() - tags.len() - 1);
+        if untagged > 512 || line.contains(['\r', '\n', '\0']) {
             self.surprise("too long or with a line end in it", line);
         }
-        let (head, text) = line.split_once(" :").unwrap_or((line, ""));
+        let (tags, untagged) = match line.strip_prefix('@') {
+            Some(rest) => rest.split_once(' ').unwrap_or((rest, "")),
+            None => ("", line),
+        };
+        if !tags.is_empty() && !self.server.manners().history {
+            self.surprise("tags that nobody offered", line);
+        }
+        let (head, text) = untagged.split_once(" :").unwrap_or((untagged, ""));
         let words: Vec<&str> = head.split(' ').collect();
         let about = words.get(1).copied().unwrap_or_default();
         match words.first().copied().unwrap_or_default() {
@@ -285,11 +312,13 @@ impl Client {
             "PASS" | "PONG" => {}
             "NICK" => self.take_nick(about),
             "USER" => self.user = true,
-            "PING" if self.server.manners().deaf_to_pings => {}
+            "PING" if self.server.manners().deaf_to_pings || self.server.manners().silent => {}
+            "CHATHISTORY" => self.chathistory(tags, &words),
             "PING" => self.reply(&format!(":irc.example PONG irc.example :{text}")),
             "JOIN" => self.join(about),
             "PART" => drop(self.channels.remove(about)),
-            verb @ ("PRIVMSG" | "NOTICE") => self.said(verb, about, text),
+            "PRIVMSG" | "NOTICE" if self.server.manners().forgetful => {}
+            verb @ ("PRIVMSG" | "NOTICE") => self.said(tags, verb, about, text),
             "QUIT" => {
                 self.reply(&format!("ERROR :Closing Link: {} ({text})", self.me()));
                 self.note(line);
@@ -314,7 +343,12 @@ impl Client {
     }
 
     fn cap(&mut self, subcommand: &str, caps: &str) {
-        match (subcommand, self.server.manners().tags) {
+        let manners = self.server.manners().clone();
+        match (subcommand, manners.tags || manners.history) {
+            ("LS", true) if manners.history => {
+                self.negotiating = true;
+                self.reply(":irc.example CAP * LS :account-tag batch draft/chathistory echo-message labeled-response message-tags server-time");
+            }
             ("LS", true) => {
                 self.negotiating = true;
                 self.reply(
@@ -357,10 +391,14 @@ impl Client {
             ));
         }
         self.channels.insert(channel.to_owned());
-        self.reply(&format!(":{} JOIN {channel}", self.mask()));
+        let time = match self.server.manners().history {
+            true => format!("@time={} ", history::now()),
+            false => String::new(),
+        };
+        self.reply(&format!("{time}:{} JOIN {channel}", self.mask()));
     }
 
-    fn said(&self, verb: &str, channel: &str, text: &str) {
+    fn said(&self, tags: &str, verb: &str, channel: &str, text: &str) {
         if !self.channels.contains(channel) {
             return self.reply(&format!(
                 ":irc.example 442 {} {channel} :You're not on that channel",
@@ -381,5 +419,8 @@ impl Client {
             self.me(),
             text.trim_matches('\x01').trim_start_matches("ACTION "),
         );
+        if self.server.manners().history {
+            self.log_and_echo(tags, channel, relayed.trim_end());
+        }
     }
 }

@@ -40,6 +40,7 @@ fn i11_a_refused_join_is_told_and_tried_again_later() {
          E: not joined #b: You need a registered nick (477)
          S: :srv PONG srv :fence-3
          +10
+         S: :al!a@h NICK :bo
          +10
          C: JOIN #b
          C: PING :fence-4

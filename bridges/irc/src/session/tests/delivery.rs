@@ -242,10 +242,14 @@ fn a_fence_that_never_comes_back_ends_the_connection() {
         "P: 1 #a one
          C: PRIVMSG #a :one
          C: PING :fence-2
-         +59
+         +20
+         C: PING :still-there
+         +39
          S: PING :x
          C: PONG :x
-         +59
+         +20
+         C: PING :still-there
+         +39
          S: PING :x
          C: PONG :x
          +2
@@ -272,4 +276,124 @@ fn what_has_no_lines_waits_for_what_was_before_it() {
          E: done 3 Shown
          E: done 4 Refused(\"no\")",
     );
+}
+
+/// A session with labels and echoes, and with history where `more` says so, in `#a`.
+pub(super) fn with_labels(burst_lines: usize, more: &str) -> Play {
+    let mut play = Play::new(burst_lines);
+    let caps = format!("batch echo-message labeled-response message-tags server-time{more}");
+    let asked = match more.is_empty() {
+        true => &caps,
+        false => "batch draft/chathistory echo-message labeled-response message-tags server-time",
+    };
+    play.run(&format!(
+        "C: CAP LS 302
+         C: NICK comity
+         C: USER comity 0 * :Comity
+         S: :srv CAP * LS :{caps}
+         C: CAP REQ :{asked}
+         S: :srv CAP * ACK :{caps}
+         C: CAP END
+         S: :srv 001 comity :Welcome
+         E: registered comity
+         C: PING :ready
+         S: :srv 005 comity CHATHISTORY=2 :are supported
+         S: :srv 422 comity :No MOTD
+         E: ready
+         J: #a
+         C: JOIN #a
+         C: PING :fence-1
+         S: @time=2026-11-22T15:00:00.000Z :comity!~c@host.example JOIN #a
+         E: joined #a
+         S: :srv PONG srv :fence-1"
+    ));
+    play
+}
+
+#[test]
+fn an_echo_with_our_label_is_the_receipt_and_brings_the_id() {
+    with_labels(8, "").run(
+        "P: 1 #a one|two
+         C: @label=s0 PRIVMSG #a :one
+         C: @label=s1 PRIVMSG #a :two
+         C: PING :fence-2
+         S: @msgid=m7 :comity!~c@h PRIVMSG #a :one
+         S: @label=s0;msgid=m8 :comity!~c@h PRIVMSG #a :one
+         E: part 1 0 m8
+         S: :srv BATCH +b labeled-response
+         S: @label=s1 :srv BATCH +c labeled-response
+         S: @batch=c;msgid=m9 :comity!~c@h PRIVMSG #a :two
+         E: part 1 1 m9
+         E: done 1 Shown
+         S: :srv BATCH -c
+         S: :srv PONG srv :fence-2",
+    );
+}
+
+#[test]
+fn a_refusal_with_our_label_is_about_that_line() {
+    with_labels(8, "").run(
+        "P: 1 #a one
+         P: 2 #a two|three
+         P: 3 #a four
+         C: @label=s0 PRIVMSG #a :one
+         C: @label=s1 PRIVMSG #a :two
+         C: @label=s2 PRIVMSG #a :three
+         C: @label=s3 PRIVMSG #a :four
+         C: PING :fence-2
+         S: @label=s0 :srv 404 comity #a :no
+         E: done 1 Refused(\"no\")
+         S: @label=s1 :srv FAIL PRIVMSG NOT_NOW #a :later
+         E: done 2 Refused(\"later\")
+         S: @label=s2;msgid=m1 :comity!~c@h PRIVMSG #a :three
+         S: @label=s3 :srv ACK
+         E: part 3 0
+         E: done 3 Shown
+         S: :srv PONG srv :fence-2",
+    );
+}
+
+#[test]
+fn a_cut_leaves_nothing_in_doubt_that_has_come_back() {
+    with_labels(8, "").run(
+        "P: 1 #a one
+         P: 2 #a two
+         C: @label=s0 PRIVMSG #a :one
+         C: @label=s1 PRIVMSG #a :two
+         C: PING :fence-2
+         S: @label=s0;msgid=m1 :comity!~c@h PRIVMSG #a :one
+         E: part 1 0 m1
+         E: done 1 Shown
+         X: connection reset
+         E: lost Cut: connection reset
+         E: done 2 Ambiguous",
+    );
+}
+
+#[test]
+fn a_large_window_has_two_fences() {
+    let mut play = Play::in_a(32);
+    let texts: Vec<String> = (0..40).map(|n| format!("t{n}")).collect();
+    let lines = |from: usize, to: usize| -> String {
+        texts[from..to]
+            .iter()
+            .map(|text| format!("C: PRIVMSG #a :{text}\n"))
+            .collect()
+    };
+    let parts = |from: usize, to: usize| -> String {
+        (from..to).map(|n| format!("E: part 1 {n}\n")).collect()
+    };
+    play.run(&format!(
+        "P: 1 #a {}\n{}C: PING :fence-2\n{}C: PING :fence-3
+         S: :srv PONG srv :fence-2\n{}{}C: PING :fence-4
+         S: :srv PONG srv :fence-3\n{}
+         S: :srv PONG srv :fence-4\n{}E: done 1 Shown",
+        texts.join("|"),
+        lines(0, 16),
+        lines(16, 32),
+        parts(0, 16),
+        lines(32, 40),
+        parts(16, 32),
+        parts(32, 40),
+    ));
 }

@@ -4,18 +4,23 @@
 //! S: a line of the server          C: the next line of the client
 //! E: the next event                J: a channel to join       L: one to leave
 //! P: 7 #a one|two                  submission 7 of two parts  U: 7 cancels it
+//! M: #a m1 time   what was missed since then is fetched        B: #a time   ours are looked for
 //! +10                              ten seconds pass           Q: quit    X: the connection ends
 //! ```
 
 mod channels;
 mod delivery;
+mod history;
 mod registration;
 
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 
+use comity_bridge::EventId;
+
 use super::*;
+use crate::outbound::LineKey;
 use crate::wire::{Line, Middle, Trailing};
 
 pub(super) struct Play {
@@ -40,6 +45,7 @@ impl Play {
             identity,
             burst_lines,
             min_line_interval,
+            former_nicks: Vec::new(),
         };
         Self {
             session: Session::new(settings, now).expect("short lines"),
@@ -89,7 +95,7 @@ impl Play {
         }
         let (kind, text) = step.split_once(':').expect("a step");
         let text = text.strip_prefix(' ').unwrap_or(text);
-        if !matches!(kind, "C" | "E" | "P" | "J") {
+        if !matches!(kind, "C" | "E" | "P" | "J" | "M" | "B") {
             self.nothing_left(step);
         }
         match kind {
@@ -105,6 +111,17 @@ impl Play {
             ),
             "J" => self.session.join(&channel(text)),
             "L" => self.session.leave(&channel(text)),
+            "M" => {
+                let mut words = text.split(' ');
+                let name = channel(words.next().expect("a channel"));
+                let mut known = || words.next().filter(|word| *word != "-").map(str::to_owned);
+                let (msgid, time) = (known(), known());
+                self.session.catch_up(&name, Since { msgid, time });
+            }
+            "B" => {
+                let (name, until) = text.split_once(' ').expect("a time");
+                self.session.look_back(&channel(name), until.to_owned());
+            }
             "P" => self.submit(text),
             "U" => self.session.cancel(SendId(text.parse().expect("a number"))),
             "Q" => self.session.quit(text, self.now),
@@ -121,6 +138,11 @@ impl Play {
             command: Command::new("PRIVMSG", [name.middle()], Some(Trailing::new(text)))
                 .expect("short"),
             completes: u32::try_from(part).ok(),
+            key: LineKey {
+                event: EventId::from_bytes([0; 16]),
+                part: u32::try_from(part).expect("few"),
+                piece: 0,
+            },
         };
         let lines = parts
             .split('|')
@@ -162,8 +184,10 @@ fn channel(name: &str) -> ChannelName {
 fn told(event: &Event) -> String {
     match event {
         Event::Registered { nick } => format!("registered {nick}"),
+        Event::Renamed { nick } => format!("renamed {nick}"),
+        Event::StillIn(name) => format!("joined {name}"),
         Event::Ready => "ready".to_owned(),
-        Event::Joined(name) => format!("joined {name}"),
+        Event::Joined { channel, .. } => format!("joined {channel}"),
         Event::NotJoined(name, why) => format!("not joined {name}: {why}"),
         Event::Heard(heard) => format!(
             "heard {} {} {}: {}",
@@ -173,7 +197,21 @@ fn told(event: &Event) -> String {
             heard.text
         ),
         Event::Skipped { reason, .. } => format!("skipped {reason}"),
-        Event::Send(SendEvent::Part(id, part)) => format!("part {} {part}", id.0),
+        Event::CaughtUp { channel, complete } => match complete {
+            true => format!("caught up {channel}"),
+            false => format!("caught up {channel} with a gap"),
+        },
+        Event::LookedBack(name, None) => format!("looked back {name}: unknown"),
+        Event::LookedBack(name, Some(found)) => {
+            let texts: Vec<&str> = found.iter().map(|own| own.text.as_str()).collect();
+            format!("looked back {name}: {}", texts.join("|"))
+        }
+        Event::Send(SendEvent::Part(id, part, ids)) if ids.is_empty() => {
+            format!("part {} {part}", id.0)
+        }
+        Event::Send(SendEvent::Part(id, part, ids)) => {
+            format!("part {} {part} {}", id.0, ids.join(" "))
+        }
         Event::Send(SendEvent::Done(id, fate)) => format!("done {} {fate:?}", id.0),
         Event::Lost(farewell) => format!("lost {:?}: {}", farewell.kind, farewell.why),
     }

@@ -46,7 +46,8 @@ fn i6_a_taken_nick_gets_a_suffix_and_the_wished_one_is_regained() {
          S: :srv 433 comity2 comity :Nickname is already in use
          S: :srv PONG srv :fence-1
          S: :comity2!~c@h NICK :comity
-         +50",
+         E: renamed comity
+         +19",
     );
 }
 
@@ -66,10 +67,14 @@ fn a_server_that_does_not_register_us_is_given_up() {
         "C: CAP LS 302
          C: NICK comity
          C: USER comity 0 * :Comity
-         +59
+         +20
+         C: PING :still-there
+         +39
          S: PING :x
          C: PONG :x
-         +31
+         +20
+         C: PING :still-there
+         +11
          E: lost Cut: no registration within the time allowed",
     );
 }
@@ -101,11 +106,11 @@ fn a_wrong_password_is_a_refusal() {
 fn a_silent_server_is_pinged_and_then_given_up() {
     let mut play = Play::in_a(8);
     play.run(
-        "+60
+        "+20
          C: PING :still-there
          +30
          S: :srv PONG srv :still-there
-         +59
+         +19
          +1
          C: PING :still-there
          +60
