@@ -9,7 +9,7 @@ inspircd_configure() {
     local module modules=
     for module in cap ircv3 ircv3_accounttag ircv3_batch ircv3_capnotify ircv3_chghost ircv3_ctctags \
         ircv3_echomessage ircv3_invitenotify ircv3_labeledresponse ircv3_msgid ircv3_servertime \
-        services_account monitor namesx uhnames botmode setname sajoin sapart samode sanick \
+        services_account chanhistory monitor namesx uhnames botmode setname sajoin sapart samode sanick \
         ssl_gnutls sslinfo; do
         modules+="<module name=\"$module\">"$'\n'
     done
@@ -37,6 +37,7 @@ $modules
 <options prefixquit="Quit: " syntaxhints="no" allowzerolimit="no" exemptchanops="">
 <performance netbuffersize="65536" somaxconn="1024" softlimit="100000" quietbursts="yes" clonesonconnect="no">
 <security hideserver="" maxtargets="20" userstats="Pu">
+<chanhistory maxlines="500" bots="yes" enableumode="no" prefixmsg="no">
 <log method="file" type="* -USERINPUT -USEROUTPUT" level="default" target="$LAB_DIR/log/inspircd.log">
 END
 }
