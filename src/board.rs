@@ -173,6 +173,10 @@ impl Board {
             why,
             depth: board.depth.load(Ordering::Relaxed),
             age_ms,
+            paused_ms: board
+                .paused
+                .borrow()
+                .map(|until| u64::try_from(until.0 - now.0).unwrap_or(0)),
         })
     }
 }
@@ -245,4 +249,6 @@ pub struct ChannelSnapshot {
     pub depth: u64,
     /// How long the oldest of them has waited.
     pub age_ms: u64,
+    /// For how long the loop breaker will keep anything from being shown; none when it does not.
+    pub paused_ms: Option<u64>,
 }

@@ -56,6 +56,8 @@ pub struct Gateway {
     stop_http: CancellationToken,
     journal: Journal,
     threads: JournalThreads,
+    #[cfg(test)]
+    gate: Arc<Gate>,
 }
 
 /// What is made of one network before anything starts.
@@ -97,12 +99,7 @@ impl Gateway {
             });
         }
         let ready = Readiness::default();
-        let admin = Admin {
-            board: Arc::clone(&board),
-            metrics: metrics.clone(),
-            ready: ready.clone(),
-        };
-        let listeners = Listeners::bind(&config.http, endpoints, admin).await?;
+        let listeners = Listeners::bind(&config.http, endpoints, metrics.clone()).await?;
         let (journal, threads) = Journal::open(
             &config.gateway.data_dir,
             &rooms,
@@ -110,6 +107,18 @@ impl Gateway {
             metrics.clone(),
         )?;
 
+        let gate = Arc::new(Gate::new(
+            &config,
+            journal.clone(),
+            Arc::clone(&board),
+            metrics.clone(),
+        ));
+        let admin = Admin {
+            board: Arc::clone(&board),
+            metrics: metrics.clone(),
+            ready: ready.clone(),
+            gate: Arc::clone(&gate),
+        };
         let mut gateway = Gateway {
             board,
             metrics,
@@ -122,16 +131,12 @@ impl Gateway {
             stop_http: CancellationToken::new(),
             journal: journal.clone(),
             threads,
+            #[cfg(test)]
+            gate: Arc::clone(&gate),
         };
         gateway
             .http
-            .spawn(listeners.serve(gateway.stop_http.clone()));
-        let gate = Arc::new(Gate::new(
-            &config,
-            journal.clone(),
-            Arc::clone(&gateway.board),
-            gateway.metrics.clone(),
-        ));
+            .spawn(listeners.serve(admin, gateway.stop_http.clone()));
         let directory = Directory::new(rooms);
         // Every lane has its place in the journal before any network may report: a lane that is made after an event begins
         // behind it.

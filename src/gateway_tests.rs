@@ -1,10 +1,9 @@
-use std::path::{Path, PathBuf};
-
 use comity_bridge::test_util::scripted::{Reaction, ScriptedKind, ScriptedNetwork};
-use comity_bridge::{Access, Capabilities, ConfigTable, DeliveryError, GatewayInfo};
+use comity_bridge::{Capabilities, DeliveryError};
+use tokio::task::JoinHandle;
 
 use super::*;
-use crate::config::{HttpConfig, NetworkConfig, RoomConfig};
+use crate::config::sample;
 
 const ROOM: &str = "#room";
 
@@ -35,45 +34,8 @@ impl World {
     }
 
     async fn gateway(&self) -> Gateway {
-        Gateway::start(config(self.kind, self.dir.path()))
-            .await
-            .expect("the gateway starts")
-    }
-}
-
-fn config(kind: &'static ScriptedKind, data_dir: &Path) -> Config {
-    let names = ["one", "two", "three"];
-    Config {
-        gateway: GatewayInfo {
-            domain: "gw1.example".to_owned(),
-            public_url: None,
-            data_dir: data_dir.to_owned(),
-        },
-        http: HttpConfig {
-            admin: "127.0.0.1:0".parse().expect("an address"),
-            public: None,
-            tls: None,
-        },
-        rooms: vec![RoomConfig {
-            address: "#room@gw1.example".parse().expect("a room"),
-            channels: names
-                .iter()
-                .map(|name| format!("{name}/{ROOM}").parse().expect("a channel"))
-                .collect(),
-            hosted: Vec::new(),
-            access: Access::Off,
-        }],
-        networks: names
-            .iter()
-            .map(|name| NetworkConfig {
-                name: name.parse().expect("a name"),
-                kind,
-                file: PathBuf::new(),
-                table: ConfigTable::new("test", "", serde_json::Map::new()),
-                delivery: crate::config::DeliveryConfig::default(),
-            })
-            .collect(),
-        journal: crate::config::JournalConfig::default(),
+        let config = sample::scripted(self.kind, self.dir.path(), &["one", "two", "three"]);
+        Gateway::start(config).await.expect("the gateway starts")
     }
 }
 
@@ -270,4 +232,111 @@ async fn a_delivery_given_up_is_a_dead_letter_and_its_successor_goes_on() {
         "{}",
         metrics.render()
     );
+}
+
+/// A bridge of somebody else between two of the room's channels: whatever is shown or said in one it says in the other, under its own
+/// name, with the author's name before it and nothing that tells what it was.
+#[derive(Clone)]
+struct ForeignBridge {
+    from: ScriptedNetwork,
+    to: ScriptedNetwork,
+}
+
+impl ForeignBridge {
+    /// Repeats all that the gateway shows, for ever.
+    async fn run(self) {
+        let mut repeated = 0;
+        loop {
+            for line in &self.from.wait_shown(ROOM, repeated + 1).await[repeated..] {
+                self.to.say(ROOM, "fb", &format!("<comity> {line}"));
+                repeated += 1;
+            }
+        }
+    }
+
+    /// Repeats what a person says.
+    fn hears(&self, author: &str, text: &str) {
+        self.from.say(ROOM, author, text);
+        self.to.say(ROOM, "fb", &format!("<{author}> {text}"));
+    }
+}
+
+fn copies(network: &ScriptedNetwork, token: &str) -> usize {
+    let shown = network.shown(ROOM);
+    shown.iter().filter(|line| line.contains(token)).count()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_circle_through_a_foreign_bridge_adds_one_copy_and_is_cut() {
+    let world = World::new();
+    let gateway = world.gateway().await;
+    let (one, two) = (world.network("one"), world.network("two"));
+    let there = ForeignBridge {
+        from: one.clone(),
+        to: two.clone(),
+    };
+    let back = ForeignBridge {
+        from: two.clone(),
+        to: one.clone(),
+    };
+    there.hears("alice", "t-0-");
+    let circle = [tokio::spawn(there.clone().run()), tokio::spawn(back.run())];
+    let channels: Vec<Channel> = ["one", "two"]
+        .iter()
+        .map(|name| format!("{name}/{ROOM}").parse().expect("a channel"))
+        .collect();
+    let mut paused: Vec<_> = channels
+        .iter()
+        .map(|channel| gateway.board().channel(channel).expect("on the board"))
+        .map(|board| board.paused.subscribe())
+        .collect();
+    let (first, second) = paused.split_at_mut(1);
+    tokio::select! {
+        found = first[0].wait_for(Option::is_some) => drop(found.expect("a board")),
+        found = second[0].wait_for(Option::is_some) => drop(found.expect("a board")),
+    }
+    // The foreign bridge goes on, and so do people. Whoever is not in its way sees all of it.
+    for number in 1..=20 {
+        there.hears("alice", &format!("t-{number}-"));
+    }
+    let three = world.network("three");
+    while copies(&three, "<alice> t-20-") == 0 {
+        let seen = three.shown(ROOM).len();
+        three.wait_shown(ROOM, seen + 1).await;
+    }
+    let metrics = gateway.metrics().render();
+    assert!(metrics.contains("comity_breaker_open"), "{metrics}");
+    circle.iter().for_each(JoinHandle::abort);
+
+    // The operator has put the foreign bridge out: what waited is shown, and of each message at most one copy too many.
+    for channel in &channels {
+        gateway.gate.resume(channel);
+    }
+    two.say(ROOM, "bob", "t-bob-");
+    one.say(ROOM, "carol", "t-carol-");
+    for (network, last) in [(&one, "t-bob-"), (&two, "t-carol-")] {
+        while copies(network, last) == 0 {
+            let seen = network.shown(ROOM).len();
+            network.wait_shown(ROOM, seen + 1).await;
+        }
+    }
+    let (mut too_many, all) = (0, 20);
+    for number in 0..=all {
+        let token = format!("t-{number}-");
+        let extra = [copies(&one, &token), copies(&two, &token) - 1];
+        assert!(
+            extra.iter().all(|extra| *extra <= 1),
+            "{token}: {extra:?}\n{:#?}\n{:#?}",
+            one.shown(ROOM),
+            two.shown(ROOM)
+        );
+        too_many += extra.iter().sum::<usize>();
+    }
+    assert!(
+        too_many <= 4,
+        "{:?}\n{:?}",
+        one.shown(ROOM),
+        two.shown(ROOM)
+    );
+    gateway.stop().await;
 }

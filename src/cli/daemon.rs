@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::HOST;
-use http::{Request, StatusCode};
+use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt, Empty};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use thiserror::Error;
 use tokio::net::TcpStream;
@@ -33,6 +34,9 @@ pub(super) enum AskError {
     },
     #[error("{address} does not answer in time")]
     Slow { address: SocketAddr },
+    /// The daemon's own words.
+    #[error("{0}")]
+    Denied(String),
     #[error("what answers at {address} is not this daemon: it says {status}")]
     Refused {
         address: SocketAddr,
@@ -47,22 +51,60 @@ pub(super) enum AskError {
 
 /// Gets a page of the daemon at `address`.
 pub(super) fn ask<T: DeserializeOwned>(address: SocketAddr, path: &str) -> Result<T, AskError> {
+    send(address, Method::GET, path)
+}
+
+/// Sends the daemon at `address` what to do; `path` says all of it.
+pub(super) fn tell<T: DeserializeOwned>(address: SocketAddr, path: &str) -> Result<T, AskError> {
+    send(address, Method::POST, path)
+}
+
+/// One segment of a path, whatever is in it.
+pub(super) fn segment(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            encoded.push(char::from(byte));
+        } else {
+            encoded.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    encoded
+}
+
+#[derive(Deserialize)]
+struct Fault {
+    error: String,
+}
+
+fn send<T: DeserializeOwned>(
+    address: SocketAddr,
+    method: Method,
+    path: &str,
+) -> Result<T, AskError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|fault| AskError::NotThere { address, fault })?;
     let (status, body) = runtime.block_on(async {
-        tokio::time::timeout(PATIENCE, get(address, path))
+        tokio::time::timeout(PATIENCE, exchange(address, method, path))
             .await
             .map_err(|_| AskError::Slow { address })?
     })?;
     if status != StatusCode::OK {
-        return Err(AskError::Refused { address, status });
+        return Err(match serde_json::from_slice::<Fault>(&body) {
+            Ok(fault) => AskError::Denied(fault.error),
+            Err(_) => AskError::Refused { address, status },
+        });
     }
     serde_json::from_slice(&body).map_err(|fault| AskError::Strange { address, fault })
 }
 
-async fn get(address: SocketAddr, path: &str) -> Result<(StatusCode, Bytes), AskError> {
+async fn exchange(
+    address: SocketAddr,
+    method: Method,
+    path: &str,
+) -> Result<(StatusCode, Bytes), AskError> {
     let not_http = |fault| AskError::NotHttp { address, fault };
     let stream = TcpStream::connect(address)
         .await
@@ -70,7 +112,9 @@ async fn get(address: SocketAddr, path: &str) -> Result<(StatusCode, Bytes), Ask
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
         .await
         .map_err(not_http)?;
-    let request = Request::get(path)
+    let request = Request::builder()
+        .method(method)
+        .uri(path)
         .header(HOST, address.to_string())
         .body(Empty::<Bytes>::new())
         .expect("the path and the address are ours");
@@ -84,5 +128,16 @@ async fn get(address: SocketAddr, path: &str) -> Result<(StatusCode, Bytes), Ask
         answer = asked => answer.map_err(not_http),
         // It may end well before the answer is read, and then there is nothing to say.
         Err(fault) = connection => Err(not_http(fault)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_channel_is_one_segment_of_a_path() {
+        assert_eq!(segment("libera/#rust"), "libera%2F%23rust");
+        assert_eq!(segment("home/!a:b.example"), "home%2F%21a%3Ab.example");
     }
 }

@@ -10,14 +10,15 @@ mod version;
 
 use std::ffi::OsString;
 use std::io::Write;
-use std::path::PathBuf;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use clap::{Arg, ArgMatches, Command, value_parser};
 use comity_bridge::ConfigProblem;
 
-use crate::config::DEFAULT_FILE;
+use crate::config::{self, DEFAULT_FILE};
 use crate::registry;
 
 /// Failed while it ran.
@@ -56,6 +57,11 @@ pub enum Task {
     Check,
     /// Show the rooms of the running daemon.
     Rooms,
+    /// End the loop breaker's pause of a channel.
+    Resume {
+        /// The channel.
+        channel: String,
+    },
     /// Print the version.
     Version,
     /// A verb of some protocol.
@@ -93,6 +99,7 @@ pub fn execute(invocation: &Invocation) -> ExitCode {
         Task::Run => unreachable!("the daemon needs more than a command's surroundings"),
         Task::Check => check::check(config),
         Task::Rooms => rooms::rooms(config),
+        Task::Resume { channel } => rooms::resume(config, channel),
         Task::Version => version::version(),
         Task::Verb { verb, network } => verb::verb(config, verb, network),
     }
@@ -117,6 +124,24 @@ fn answer(text: &str) -> ExitCode {
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => {
             complain(&format!("cannot write: {error}\n"));
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+/// Prints what the running daemon has to say, or why it says nothing.
+fn with_daemon(
+    path: &Path,
+    ask: impl FnOnce(SocketAddr) -> Result<String, daemon::AskError>,
+) -> ExitCode {
+    let address = match config::admin_address(path) {
+        Ok(address) => address,
+        Err(problems) => return print_problems(&problems),
+    };
+    match ask(address) {
+        Ok(text) => answer(&text),
+        Err(error) => {
+            complain(&format!("{}\n", printable(&error.to_string())));
             ExitCode::from(FAILED)
         }
     }
@@ -150,7 +175,15 @@ fn command() -> Command {
         .arg_required_else_help(true)
         .subcommand(Command::new("run").about("Run the daemon"))
         .subcommand(Command::new("check").about("Check the configuration; touches nothing"))
-        .subcommand(Command::new("rooms").about("Show the rooms of the running daemon"))
+        .subcommand(
+            Command::new("rooms")
+                .about("Show the rooms of the running daemon")
+                .subcommand(
+                    Command::new("resume")
+                        .about("Show messages again in a channel that the loop breaker has paused")
+                        .arg(Arg::new("channel").value_name("CHANNEL").required(true)),
+                ),
+        )
         .subcommand(Command::new("version").about("Print the version and its protocols"));
     for verb in registry::kinds().iter().flat_map(|kind| kind.verbs()) {
         if command.find_subcommand(verb.name).is_none() {
@@ -165,16 +198,22 @@ fn task(name: &str, matches: &ArgMatches) -> Task {
     match name {
         "run" => Task::Run,
         "check" => Task::Check,
-        "rooms" => Task::Rooms,
+        "rooms" => match matches.subcommand() {
+            Some((_, inner)) => Task::Resume {
+                channel: text(inner, "channel"),
+            },
+            None => Task::Rooms,
+        },
         "version" => Task::Version,
         verb => Task::Verb {
             verb: verb.to_owned(),
-            network: matches
-                .get_one::<String>("network")
-                .cloned()
-                .unwrap_or_default(),
+            network: text(matches, "network"),
         },
     }
+}
+
+fn text(matches: &ArgMatches, name: &str) -> String {
+    matches.get_one::<String>(name).cloned().unwrap_or_default()
 }
 
 fn say_what_is_not_built(command: &mut Command, error: clap::Error) -> clap::Error {

@@ -20,6 +20,8 @@ mod gateway;
 mod http;
 mod networks;
 mod rooms;
+#[cfg(test)]
+pub(crate) mod sample;
 mod sources;
 #[cfg(test)]
 mod tests;

@@ -63,7 +63,6 @@ pub type Inbox = (NetworkName, Endpoint, mpsc::Sender<HttpExchange>);
 /// Listeners that are bound and not served yet: connections wait.
 pub struct Listeners {
     admin: TcpListener,
-    admin_pages: Admin,
     others: Vec<Bound>,
     metrics: Metrics,
 }
@@ -82,9 +81,8 @@ impl Listeners {
     pub async fn bind(
         config: &HttpConfig,
         endpoints: Vec<Inbox>,
-        admin: Admin,
+        metrics: Metrics,
     ) -> Result<Self, BindError> {
-        let metrics = admin.metrics.clone();
         let mut public = Vec::new();
         let mut own: BTreeMap<SocketAddr, (NetworkName, Vec<Route>)> = BTreeMap::new();
         for (network, endpoint, inbox) in endpoints {
@@ -126,7 +124,6 @@ impl Listeners {
         }
         Ok(Listeners {
             admin: admin_listener,
-            admin_pages: admin,
             others,
             metrics,
         })
@@ -144,13 +141,14 @@ impl Listeners {
             .collect()
     }
 
-    /// Serves until `shutdown`, then lets requests in hand be answered for a few seconds.
-    pub async fn serve(self, shutdown: CancellationToken) {
+    /// Serves until `shutdown`, then lets requests in hand be answered for a few seconds. Connections that came since the
+    /// listeners were bound have waited.
+    pub async fn serve(self, admin: Admin, shutdown: CancellationToken) {
         for (listener, address) in self.addresses() {
             info!(listener, %address, "listening");
         }
         let mut servers = tokio::task::JoinSet::new();
-        let pages = admin::service(self.admin_pages);
+        let pages = admin::service(admin);
         let server = Server::new("admin", self.admin, None, Timeouts::OURSELVES);
         let stop = shutdown.clone();
         servers.spawn(async move { server.run(move |_| pages.clone(), stop).await });

@@ -1,10 +1,12 @@
 //! Listeners as clients meet them, over real sockets.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use comity_bridge::test_util::scripted::ScriptedKind;
 use comity_bridge::{Endpoint, HttpExchange, Listener, NetworkName};
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Empty, Full};
@@ -20,8 +22,10 @@ use super::connection::{Server, Timeouts};
 use super::exchange::{Exchanges, service};
 use super::{Admin, BindError, Inbox, Listeners, Readiness};
 use crate::board::Board;
-use crate::config::{HttpConfig, TlsFiles};
+use crate::config::{HttpConfig, TlsFiles, sample};
+use crate::journal::Journal;
 use crate::metrics::Metrics;
+use crate::router::Gate;
 
 #[tokio::test]
 async fn a_request_goes_to_the_network_with_the_longest_prefix() {
@@ -161,7 +165,7 @@ async fn f25_a_client_that_says_nothing_or_half_a_head_is_let_go() {
         idle: Some(Duration::from_millis(50)),
     };
     let server = Server::new("hasty", listener, None, hasty);
-    let exchanges = Arc::new(Exchanges::new(Vec::new(), admin().1));
+    let exchanges = Arc::new(Exchanges::new(Vec::new(), Metrics::new([&name("libera")])));
     let shutdown = CancellationToken::new();
     let serving = server.run(
         |client| service(Arc::clone(&exchanges), client),
@@ -216,7 +220,7 @@ async fn the_admin_pages_say_how_things_are() {
         "{metrics}"
     );
     let rooms = page(admin, "/v1/rooms").await;
-    assert!(rooms.contains(r##""room":"#rust@gw1.example""##), "{rooms}");
+    assert!(rooms.contains(r##""room":"#room@gw1.example""##), "{rooms}");
     let networks = page(admin, "/v1/networks").await;
     assert!(
         networks.contains(r#""networks":[{"name":"libera""#),
@@ -231,6 +235,37 @@ async fn the_admin_pages_say_how_things_are() {
 }
 
 #[tokio::test]
+async fn programs_of_this_machine_may_change_things_and_web_pages_may_not() {
+    let gateway = Gateway::start(Vec::new(), None).await;
+    let admin = gateway.at("admin");
+    let post = |path: &str, header: &str| {
+        let request = format!(
+            "POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n{header}Content-Length: 0\r\nConnection: close\r\n\r\n"
+        );
+        async move { raw(admin, &request).await }
+    };
+    let path = "/v1/channels/libera%2F%23room/resume";
+    let answer = post(path, "").await;
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    assert!(answer.contains(r#""was_paused":false"#), "{answer}");
+    for header in [
+        "Origin: https://evil.example\r\n",
+        "Sec-Fetch-Site: cross-site\r\n",
+    ] {
+        let answer = post(path, header).await;
+        assert!(answer.starts_with("HTTP/1.1 403 "), "{answer}");
+    }
+    let answer = post("/v1/channels/libera%2F%23other/resume", "").await;
+    assert!(answer.starts_with("HTTP/1.1 404 "), "{answer}");
+    assert!(
+        answer.contains(r##"{"error":"no room is shown in libera/#other"}"##),
+        "{answer}"
+    );
+    let answer = post("/v1/channels/nonsense/resume", "").await;
+    assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+}
+
+#[tokio::test]
 async fn a_listener_that_cannot_be_bound_names_its_key() {
     let taken = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = taken.local_addr().expect("an address");
@@ -239,7 +274,7 @@ async fn a_listener_that_cannot_be_bound_names_its_key() {
         public: Some(address),
         tls: None,
     };
-    let error = Listeners::bind(&config, Vec::new(), admin().0)
+    let error = Listeners::bind(&config, Vec::new(), Metrics::new([]))
         .await
         .err()
         .expect("the port is taken");
@@ -257,6 +292,7 @@ struct Gateway {
     ready: Readiness,
     shutdown: CancellationToken,
     task: JoinHandle<()>,
+    _dir: tempfile::TempDir,
 }
 
 impl Gateway {
@@ -267,8 +303,10 @@ impl Gateway {
             public: Some(free),
             tls,
         };
-        let (admin, metrics, ready) = admin();
-        let listeners = Listeners::bind(&config, endpoints, admin)
+        let dir = tempfile::tempdir().expect("a directory");
+        let admin = admin(dir.path());
+        let (metrics, ready) = (admin.metrics.clone(), admin.ready.clone());
+        let listeners = Listeners::bind(&config, endpoints, metrics.clone())
             .await
             .expect("free ports");
         let addresses = listeners
@@ -277,13 +315,14 @@ impl Gateway {
             .map(|(name, address)| (name.to_owned(), address))
             .collect();
         let shutdown = CancellationToken::new();
-        let task = tokio::spawn(listeners.serve(shutdown.clone()));
+        let task = tokio::spawn(listeners.serve(admin, shutdown.clone()));
         Gateway {
             addresses,
             metrics,
             ready,
             shutdown,
             task,
+            _dir: dir,
         }
     }
 
@@ -297,21 +336,22 @@ impl Gateway {
     }
 }
 
-fn admin() -> (Admin, Metrics, Readiness) {
-    let libera = name("libera");
-    let room = "#rust@gw1.example".parse().expect("a room");
-    let channel = "libera/#rust".parse().expect("a channel");
-    let metrics = Metrics::new([&libera]);
-    let ready = Readiness::default();
-    let admin = Admin {
-        board: Arc::new(Board::new(
-            vec![(libera, "irc")],
-            vec![(room, vec![channel])],
-        )),
-        metrics: metrics.clone(),
-        ready: ready.clone(),
-    };
-    (admin, metrics, ready)
+fn admin(dir: &Path) -> Admin {
+    let kind: &'static ScriptedKind = Box::leak(Box::default());
+    let config = sample::scripted(kind, dir, &["libera"]);
+    let room = &config.rooms[0];
+    let rooms = vec![(room.address.clone(), room.channels.clone())];
+    let metrics = Metrics::new([&name("libera")]);
+    let board = Arc::new(Board::new(vec![(name("libera"), "irc")], rooms.clone()));
+    let (journal, _threads) =
+        Journal::open(dir, &rooms, &config.journal, metrics.clone()).expect("the journal opens");
+    let gate = Gate::new(&config, journal, Arc::clone(&board), metrics.clone());
+    Admin {
+        board,
+        metrics,
+        ready: Readiness::default(),
+        gate: Arc::new(gate),
+    }
 }
 
 fn name(text: &str) -> NetworkName {

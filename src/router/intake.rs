@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use comity_bridge::report::{Gap, Intake};
+use comity_bridge::report::{Gap, Intake, Refusal};
 use comity_bridge::{
     Answer, Batch, Capabilities, Channel, ChannelState, Clock, Incoming, NetworkName,
     NetworkStatus, Remembered, RoomAddress, Skip, Timestamp, Verdict,
@@ -14,6 +14,8 @@ use tokio::time::Instant;
 use super::Router;
 use super::gaps;
 use super::grumbles::{Grumble, Grumbles};
+use super::loop_guard::{Breaker, Finding};
+use super::pauses::Pauses;
 use super::quota::{Quota, Turn};
 use crate::board::Board;
 use crate::config::Config;
@@ -28,6 +30,8 @@ pub struct Gate {
     metrics: Metrics,
     clock: Clock,
     quota: Quota,
+    breaker: Arc<Breaker>,
+    pauses: Pauses,
     /// Networks whose gaps are said in the rooms' other channels.
     say_gaps: HashSet<NetworkName>,
     grumbles: Grumbles,
@@ -49,12 +53,15 @@ impl Gate {
         let say_gaps = config.networks.iter().filter(|n| n.delivery.say_gaps);
         let say_gaps = say_gaps.map(|network| network.name.clone()).collect();
         let router = Router::new(&config.gateway.domain, &rooms);
+        let breaker = Arc::new(Breaker::new(&rooms));
         let logs = rooms.into_iter().filter_map(|(room, channels)| {
             let head = journal.tail(&room)?.head();
             Some((room, channels, head))
         });
         Gate {
             quota: Quota::new(&config.journal, &board, &networks, logs),
+            pauses: Pauses::new(Arc::clone(&board), metrics.clone()),
+            breaker,
             router,
             journal,
             board,
@@ -68,6 +75,35 @@ impl Gate {
     /// Every lane has its place now.
     pub fn begin(&self) {
         self.quota.begin();
+    }
+
+    /// The operator says that no foreign bridge sends a channel's messages back any more. False when none did.
+    pub fn resume(&self, channel: &Channel) -> bool {
+        if let Some(room) = self.router.room(channel) {
+            self.breaker.forget(room, channel);
+        }
+        self.pauses.end(channel)
+    }
+
+    /// Refuses what comes back through a foreign bridge, and pauses the channel that it comes back in.
+    fn break_circles(&self, entry: Entry, received: Timestamp) -> Entry {
+        let Entry::Event(draft) = &entry else {
+            return entry;
+        };
+        match self.breaker.hear(draft, Instant::now()) {
+            Finding::Pass => return entry,
+            Finding::Refuse => {}
+            Finding::Open(length) => {
+                tracing::error!(
+                    channel = %draft.channel,
+                    author = draft.author.id,
+                    pause_s = length.as_secs(),
+                    "a foreign bridge sends our messages back; the channel is paused and nothing is taken from that author"
+                );
+                self.pauses.begin(&draft.channel, received, length);
+            }
+        }
+        Entry::Refused(Refusal::Loop)
     }
 
     /// Brings the figures of what waits up to date.
@@ -206,7 +242,7 @@ impl Intake for Gate {
             batch
                 .incoming
                 .into_iter()
-                .map(|i| self.router.admit(network, i, received)),
+                .map(|i| self.break_circles(self.router.admit(network, i, received), received)),
         );
         let rooms: Vec<Option<RoomAddress>> = entries.iter().map(room).collect();
         let append = Append {

@@ -1,15 +1,11 @@
-use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 
 use comity_bridge::event::{Message, MessageKind};
 use comity_bridge::test_util::scripted::ScriptedKind;
-use comity_bridge::{
-    Access, ConfigTable, Content, Cursor, DeliveryKey, Event, EventId, GatewayInfo, NativeAuthor,
-    SourceId, Text,
-};
+use comity_bridge::{Content, Cursor, DeliveryKey, Event, EventId, NativeAuthor, SourceId, Text};
 
 use super::*;
-use crate::config::{DeliveryConfig, HttpConfig, JournalConfig, NetworkConfig, RoomConfig};
+use crate::config::sample;
 
 struct Fixture {
     gate: Gate,
@@ -21,48 +17,13 @@ struct Fixture {
 async fn fixture(say_gaps: bool, waiting: u64) -> Fixture {
     let dir = tempfile::tempdir().expect("a directory");
     let kind: &'static ScriptedKind = Box::leak(Box::default());
-    let names: Vec<NetworkName> = ["one", "two"]
-        .iter()
-        .map(|name| name.parse().expect("a name"))
-        .collect();
-    let room: RoomAddress = "#r@gw1.example".parse().expect("a room");
-    let channels: Vec<Channel> = vec![channel("one/#r"), channel("two/#r")];
-    let config = Config {
-        gateway: GatewayInfo {
-            domain: "gw1.example".to_owned(),
-            public_url: None,
-            data_dir: dir.path().to_owned(),
-        },
-        http: HttpConfig {
-            admin: "127.0.0.1:0".parse().expect("an address"),
-            public: None,
-            tls: None,
-        },
-        rooms: vec![RoomConfig {
-            address: room.clone(),
-            channels: channels.clone(),
-            hosted: Vec::new(),
-            access: Access::Off,
-        }],
-        networks: names
-            .iter()
-            .map(|name| NetworkConfig {
-                name: name.clone(),
-                kind,
-                file: PathBuf::new(),
-                table: ConfigTable::new("test", "", serde_json::Map::new()),
-                delivery: DeliveryConfig {
-                    say_gaps,
-                    ..DeliveryConfig::default()
-                },
-            })
-            .collect(),
-        journal: JournalConfig {
-            waiting_per_network: waiting,
-            ..JournalConfig::default()
-        },
-    };
-    let rooms = vec![(room.clone(), channels)];
+    let mut config = sample::scripted(kind, dir.path(), &["one", "two"]);
+    config.journal.waiting_per_network = waiting;
+    for network in &mut config.networks {
+        network.delivery.say_gaps = say_gaps;
+    }
+    let names: Vec<NetworkName> = config.networks.iter().map(|n| n.name.clone()).collect();
+    let rooms = vec![(room(), config.rooms[0].channels.clone())];
     let metrics = Metrics::new(&names);
     let networks = names.iter().map(|name| (name.clone(), "scripted"));
     let board = Arc::new(Board::new(networks.collect(), rooms.clone()));
@@ -78,13 +39,17 @@ async fn fixture(say_gaps: bool, waiting: u64) -> Fixture {
     }
 }
 
+fn room() -> RoomAddress {
+    "#room@gw1.example".parse().expect("a room")
+}
+
 fn channel(name: &str) -> Channel {
     name.parse().expect("a channel")
 }
 
 fn said(number: u64) -> Incoming {
     Incoming {
-        channel: channel("one/#r"),
+        channel: channel("one/#room"),
         source_id: SourceId(number.to_string()),
         author: NativeAuthor::named("alice", "alice"),
         claimed: None,
@@ -99,7 +64,7 @@ fn said(number: u64) -> Incoming {
 
 fn gap(until: i64) -> Gap {
     Gap {
-        channel: channel("one/#r"),
+        channel: channel("one/#room"),
         from: Timestamp(1_732_276_800_000),
         until: Timestamp(until),
     }
@@ -121,17 +86,13 @@ impl Fixture {
     }
 
     async fn events(&self) -> Vec<Arc<Event>> {
-        let tail = self.gate.journal.tail(&self.gate_room()).expect("a tail");
+        let tail = self.gate.journal.tail(&room()).expect("a tail");
         tail.after(0, 100).unwrap_or_default()
-    }
-
-    fn gate_room(&self) -> RoomAddress {
-        "#r@gw1.example".parse().expect("a room")
     }
 
     /// Both lanes have finished with everything up to here.
     fn done(&self, seq: u64) {
-        for name in ["one/#r", "two/#r"] {
+        for name in ["one/#room", "two/#room"] {
             let board = self.board.channel(&channel(name)).expect("on the board");
             board.done.store(seq, Ordering::Relaxed);
         }
@@ -170,13 +131,13 @@ async fn a_gap_is_counted_and_said_once_before_what_comes_after_it() {
     assert_eq!(
         texts,
         [
-            "Messages in one/#r between 12:00 and 12:05 UTC may be missing: that network has not kept them.",
+            "Messages in one/#room between 12:00 and 12:05 UTC may be missing: that network has not kept them.",
             "line 1"
         ]
     );
     assert_eq!(events[0].author.address.to_string(), "comity@gw1.example");
     assert!(events[0].author.bot);
-    assert_eq!(events[0].origin.channel, "#r");
+    assert_eq!(events[0].origin.channel, "#room");
     assert!(
         f.counts("comity_gaps_total{network=\"one\"} 2"),
         "{}",
@@ -225,7 +186,7 @@ async fn a_network_over_its_quota_may_still_say_what_became_of_our_messages() {
     let echo = |source: &str, event: EventId| Incoming {
         own: Some(DeliveryKey {
             event,
-            channel: channel("one/#r"),
+            channel: channel("one/#room"),
         }),
         source_id: SourceId(source.to_owned()),
         ..said(0)

@@ -1,13 +1,15 @@
 //! Makes events of what bridges report: room, identity, loop guard, limits. It never knows a protocol's name.
 //!
-//! All of it is a function of the report and the configuration; what needs the log (`seq`, the meaning of native
-//! references, whether it is there already) happens at the commit, in the journal.
+//! [`Router`] is a function of the report and the configuration; what needs the log (`seq`, the meaning of native references, whether it
+//! is there already) happens at the commit, in the journal. What has to be remembered from one report to the next belongs to the
+//! [`Gate`]: how much waits, and what was said lately.
 
 mod gaps;
 mod grumbles;
 mod identity;
 mod intake;
 mod loop_guard;
+mod pauses;
 mod policy;
 mod quota;
 

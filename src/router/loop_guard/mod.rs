@@ -2,11 +2,19 @@
 //!
 //! An *echo* is our own delivery reported by the network that showed it: its bridge knows it by id and marks it `own`. A *loop* is an
 //! event that left this gateway and returns through a peer: our name is in `via`, or its author's address is one of ours.
+//!
+//! Both are known by ids and names, never by the text: two people may well say "yes" in the same second. Only for circles through
+//! foreign bridges, which strip every id, is the text looked at (`breaker`).
+
+mod breaker;
+mod memory;
 
 use std::collections::HashSet;
 
 use comity_bridge::report::Refusal;
 use comity_bridge::{Author, NetworkName};
+
+pub(super) use breaker::{Breaker, Finding};
 
 /// Gateways that an event may have passed. Nobody's rooms are that far apart.
 const LONGEST_WAY: usize = 16;

@@ -1,18 +1,26 @@
 //! Health, metrics and the API, for this machine alone.
+//!
+//! | module | what |
+//! |---|---|
+//! | `guard` | keeps web pages out |
+//! | `channels` | what the operator can do with one channel |
+//! | `fault` | why a question has no answer |
+
+mod channels;
+mod fault;
+mod guard;
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use axum::extract::{Request, State};
-use axum::http::header::{CONTENT_TYPE, HOST};
-use axum::http::uri::Authority;
-use axum::http::{HeaderMap, StatusCode};
-use axum::middleware::{self, Next};
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::middleware;
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Json, Router};
 use comity_bridge::{Clock, NetworkName};
 use hyper_util::service::TowerToHyperService;
@@ -20,6 +28,7 @@ use serde_json::json;
 
 use crate::board::{Board, Snapshot};
 use crate::metrics::{self, Metrics};
+use crate::router::Gate;
 
 /// What the admin listener shows.
 #[derive(Clone)]
@@ -30,6 +39,8 @@ pub struct Admin {
     pub metrics: Metrics,
     /// Whether the gateway has started.
     pub ready: Readiness,
+    /// What comes in.
+    pub gate: Arc<Gate>,
 }
 
 /// Whether the journal is open and every network was started. Cheap to clone.
@@ -55,36 +66,10 @@ pub(super) fn service(admin: Admin) -> TowerToHyperService<Router> {
         .route("/metrics", get(metrics))
         .route("/v1/rooms", get(rooms))
         .route("/v1/networks", get(networks))
-        .layer(middleware::from_fn(only_for_this_machine))
+        .route("/v1/channels/{channel}/resume", post(channels::resume))
+        .layer(middleware::from_fn(guard::only_for_this_machine))
         .with_state(admin);
     TowerToHyperService::new(pages)
-}
-
-/// Refuses what a browser brings on behalf of a web page whose name was pointed at this machine (DNS rebinding).
-async fn only_for_this_machine(request: Request, next: Next) -> Response {
-    let host = request
-        .uri()
-        .host()
-        .map(str::to_owned)
-        .or_else(|| host_of(request.headers()));
-    if host.is_some_and(|host| is_this_machine(&host)) {
-        next.run(request).await
-    } else {
-        let text = "this listener is for the machine itself: ask for localhost or its address\n";
-        (StatusCode::MISDIRECTED_REQUEST, text).into_response()
-    }
-}
-
-fn host_of(headers: &HeaderMap) -> Option<String> {
-    let host = headers.get(HOST)?.to_str().ok()?;
-    let authority: Authority = host.parse().ok()?;
-    Some(authority.host().to_owned())
-}
-
-fn is_this_machine(host: &str) -> bool {
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    host.eq_ignore_ascii_case("localhost")
-        || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
 async fn healthz() -> &'static str {
@@ -122,6 +107,7 @@ async fn metrics(State(admin): State<Admin>) -> Response {
     for (network, (depth, age)) in lanes {
         admin.metrics.lane(&network, depth, age);
     }
+    admin.gate.count_waiting();
     (
         [(CONTENT_TYPE, metrics::CONTENT_TYPE)],
         admin.metrics.render(),
@@ -140,20 +126,5 @@ async fn networks(State(admin): State<Admin>) -> Response {
 impl Admin {
     fn snapshot(&self) -> Snapshot {
         self.board.snapshot(Clock::System.now())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_admin_listener_answers_to_names_of_this_machine_only() {
-        for good in ["localhost", "127.0.0.1", "127.0.0.9", "[::1]"] {
-            assert!(is_this_machine(good), "{good}");
-        }
-        for bad in ["evil.example", "192.0.2.1", "localhost.evil.example", ""] {
-            assert!(!is_this_machine(bad), "{bad}");
-        }
     }
 }
