@@ -13,6 +13,8 @@ use sha2::{Digest, Sha256};
 const MAX_USER_ID: usize = 255;
 /// The field of a message's content that says which delivery it is.
 pub(crate) const KEY_FIELD: &str = "chat.comity.key";
+/// The field of a message's content that says that its time is when it was written, not when it was sent.
+pub(crate) const LATE_FIELD: &str = "chat.comity.late";
 /// A shortened ghost's name begins with this; the encoding never makes two `=` in a row.
 const SHORTENED: &str = "==";
 

@@ -7,7 +7,7 @@ use comity_bridge::{Content, DeliveryKey, Event, EventId, Refs};
 use serde_json::{json, value::RawValue};
 
 use crate::config::Users;
-use crate::ident::{KEY_FIELD, mark};
+use crate::ident::{KEY_FIELD, LATE_FIELD, mark};
 use crate::inbound::clean_name;
 
 /// How many bytes of JSON the text of one message may take. The whole event may have 65,536
@@ -105,6 +105,7 @@ pub(crate) fn content(
     reply_to: Option<&str>,
     key: &DeliveryKey,
     part: usize,
+    is_late: bool,
 ) -> Box<RawValue> {
     let mut content = json!({
         "msgtype": kind,
@@ -114,6 +115,9 @@ pub(crate) fn content(
     });
     if let (Some(reply_to), 0) = (reply_to, part) {
         content["m.relates_to"] = json!({"m.in_reply_to": {"event_id": reply_to}});
+    }
+    if is_late {
+        content[LATE_FIELD] = true.into();
     }
     serde_json::value::to_raw_value(&content).expect("a json value is json")
 }
@@ -182,7 +186,7 @@ mod tests {
         let key: DeliveryKey = "01JD9V7R0M8Q4Z3W2T6YB5K1NC:home/#a:hs.test"
             .parse()
             .expect("a key");
-        let content = content("m.text", "hi bob", Some("$1"), &key, 0);
+        let content = content("m.text", "hi bob", Some("$1"), &key, 0, false);
         let content: serde_json::Value = serde_json::from_str(content.get()).expect("json");
         assert_eq!(
             content,

@@ -1,10 +1,11 @@
 //! The rules of the contract, with ghosts and with a relay, against a scripted homeserver.
 
 mod homeserver;
+mod promises;
 
 use async_trait::async_trait;
 use comity_bridge::test_util::conformance::{Facts, FarSide, Opening, Record};
-use comity_bridge::{Bridge, BridgeKind, ConfigTable};
+use comity_bridge::{Bridge, BridgeKind, ConfigTable, GatewayInfo, NetworkName};
 use homeserver::{ALIAS, AS_TOKEN, HS_TOKEN, Homeserver, SERVER};
 use serde_json::{Value, json};
 
@@ -44,18 +45,8 @@ impl FarSide for Matrix {
 
     async fn bridge(&mut self, opening: &Opening) -> Box<dyn Bridge> {
         self.homeserver.push_to(opening.http.clone());
-        let values = json!({
-            "homeserver": self.homeserver.url(), "server_name": SERVER, "as_token": AS_TOKEN, "hs_token": HS_TOKEN,
-            "appservice": "127.0.0.1:1", "users": self.users,
-        });
-        let Value::Object(values) = values else {
-            unreachable!("an object")
-        };
-        let table = ConfigTable::new("bridges.d/far.toml", "", values);
         let network = self.network().parse().expect("a network name");
-        comity_matrix::KIND
-            .configure(&opening.gateway, &network, table)
-            .expect("a good configuration")
+        configured(&self.homeserver, &opening.gateway, &network, self.users)
     }
 
     async fn say(&mut self, author: &str, text: &str) {
@@ -160,6 +151,26 @@ impl FarSide for Matrix {
             format!("\\u0022,\\u0022body\\u0022:\\u0022{says}"),
         ]
     }
+}
+
+/// A bridge for the scripted homeserver.
+fn configured(
+    homeserver: &Homeserver,
+    gateway: &GatewayInfo,
+    network: &NetworkName,
+    users: &str,
+) -> Box<dyn Bridge> {
+    let values = json!({
+        "homeserver": homeserver.url(), "server_name": SERVER, "as_token": AS_TOKEN, "hs_token": HS_TOKEN,
+        "appservice": "127.0.0.1:1", "users": users,
+    });
+    let Value::Object(values) = values else {
+        unreachable!("an object")
+    };
+    let table = ConfigTable::new("bridges.d/far.toml", "", values);
+    comity_matrix::KIND
+        .configure(gateway, network, table)
+        .expect("a good configuration")
 }
 
 fn message(sender: &str, content: &str) -> String {

@@ -2,16 +2,16 @@
 //!
 //! What is said while the homeserver ends its recovery from our absence can stay behind in it (see `gaps`), and
 //! while nothing follows, no gap in the numbers tells. So a while after coming up, and once more, each
-//! room's newest page is read: what the journal has already, it knows by its event id.
+//! room is read: what the journal has already, it knows by its event id.
 //!
 //! Never further back than our own joining, and never further than [`REACH`]: what was said before we were there was not
-//! said to us.
+//! said to us. More than [`MAX_PAGES`] in that time are a gap.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use comity_bridge::Timestamp;
-use ruma::{OwnedEventId, OwnedUserId};
+use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId};
 
 use super::recent::Recent;
 use crate::ident::Names;
@@ -21,6 +21,11 @@ use crate::wire::event::RoomEvent;
 const LOOKS: [Duration; 2] = [Duration::from_secs(3), Duration::from_secs(12)];
 /// How far before coming up something may have been said. The homeserver keeps what is older in order.
 const REACH: Duration = Duration::from_secs(120);
+/// How many pages of a hundred events are read.
+const MAX_PAGES: usize = 10;
+/// A reading that fails is tried again, this often and after this time.
+const MAX_RETRIES: u32 = 5;
+const RETRY: Duration = Duration::from_secs(5);
 /// Events of which it is known that they came.
 const MAX_SEEN: usize = 4_096;
 
@@ -31,6 +36,30 @@ pub(super) struct CatchUp {
     looks: VecDeque<Instant>,
     since: Timestamp,
     seen: Recent<OwnedEventId, ()>,
+    readings: HashMap<OwnedRoomId, Reading>,
+    retries: u32,
+}
+
+/// One room on its way back.
+#[derive(Debug, Default)]
+struct Reading {
+    /// What may have been left behind, newest first.
+    missed: Vec<RoomEvent>,
+    pages: usize,
+}
+
+/// What a page of a room leads to.
+#[derive(Debug)]
+pub(super) enum Page {
+    /// The next page is wanted.
+    More(String),
+    /// Everything is read, or as much as is read at all.
+    End {
+        /// What may have been left behind, oldest first.
+        missed: Vec<RoomEvent>,
+        /// From when to when the room is not known.
+        gap: Option<(Timestamp, Timestamp)>,
+    },
 }
 
 impl CatchUp {
@@ -40,6 +69,8 @@ impl CatchUp {
             looks: VecDeque::new(),
             since: wall,
             seen: Recent::new(MAX_SEEN),
+            readings: HashMap::new(),
+            retries: 0,
         }
     }
 
@@ -49,6 +80,7 @@ impl CatchUp {
         let up = wall.0 + millis(now.saturating_duration_since(begun));
         self.since = Timestamp(up - millis(REACH));
         self.looks = LOOKS.iter().map(|after| now + *after).collect();
+        self.retries = 0;
     }
 
     pub(super) fn due(&self) -> Option<Instant> {
@@ -69,25 +101,75 @@ impl CatchUp {
         self.seen.insert(event.event_id.clone(), ());
     }
 
-    /// Of a room's newest page (newest first), what may have been left behind, oldest first.
-    pub(super) fn missed(&mut self, page: Vec<RoomEvent>, ours: &Names) -> Vec<RoomEvent> {
-        let mut missed: Vec<RoomEvent> = page
-            .into_iter()
-            .take_while(|event| self.is_ours_to_hear(event, ours.bot()))
-            .filter(|event| event.kind == "m.room.message" && !ours.is_ours(&event.sender))
-            .collect();
-        missed.retain(|event| self.seen.get(&event.event_id).is_none());
-        missed.reverse();
-        missed
+    /// Begins to read a room. False when that is under way.
+    pub(super) fn begin(&mut self, room: &OwnedRoomId) -> bool {
+        if self.readings.contains_key(room) {
+            return false;
+        }
+        self.readings.insert(room.clone(), Reading::default());
+        true
     }
 
-    fn is_ours_to_hear(&self, event: &RoomEvent, bot: &OwnedUserId) -> bool {
-        let is_our_joining = event.kind == "m.room.member"
-            && event.state_key.as_deref() == Some(bot.as_str())
-            && event.text("membership") == Some("join");
-        let said = event.origin_server_ts.and_then(|ts| i64::try_from(ts).ok());
-        !is_our_joining && said.is_some_and(|said| said >= self.since.0)
+    /// A page of a room, newest first.
+    pub(super) fn page(
+        &mut self,
+        room: &OwnedRoomId,
+        events: Vec<RoomEvent>,
+        next: Option<String>,
+        ours: &Names,
+    ) -> Page {
+        let mut reading = self.readings.remove(room).unwrap_or_default();
+        reading.pages += 1;
+        let mut is_read = next.is_none();
+        let mut oldest = None;
+        for event in events {
+            if is_our_joining(&event, ours.bot()) {
+                is_read = true;
+                break;
+            }
+            // A time may be anybody's claim, so one that is old ends nothing; a page on which all are does.
+            let said = event.origin_server_ts.and_then(|ts| i64::try_from(ts).ok());
+            let Some(said) = said.filter(|said| *said >= self.since.0) else {
+                continue;
+            };
+            oldest = Some(oldest.map_or(said, |oldest: i64| oldest.min(said)));
+            let is_message =
+                event.kind == "m.room.message" && !event.redacted && !ours.is_ours(&event.sender);
+            if is_message && self.seen.get(&event.event_id).is_none() {
+                reading.missed.push(event);
+            }
+        }
+        is_read |= oldest.is_none();
+        match next {
+            Some(next) if !is_read && reading.pages < MAX_PAGES => {
+                self.readings.insert(room.clone(), reading);
+                Page::More(next)
+            }
+            _ => Page::End {
+                missed: reading.missed.into_iter().rev().collect(),
+                gap: oldest
+                    .filter(|_| !is_read)
+                    .map(|oldest| (self.since, Timestamp(oldest))),
+            },
+        }
     }
+
+    /// A page could not be had: the room is read again, a bounded number of times.
+    pub(super) fn failed(&mut self, now: Instant, room: &OwnedRoomId, pause: Option<Duration>) {
+        self.readings.remove(room);
+        if self.retries < MAX_RETRIES {
+            self.retries += 1;
+            self.looks
+                .push_back(now + pause.unwrap_or(RETRY).max(RETRY));
+            self.looks.make_contiguous().sort();
+        }
+    }
+}
+
+fn is_our_joining(event: &RoomEvent, bot: &OwnedUserId) -> bool {
+    event.kind == "m.room.member"
+        && event.state_key.as_deref() == Some(bot.as_str())
+        && event.text("membership") == Some("join")
 }
 
 fn millis(duration: Duration) -> i64 {

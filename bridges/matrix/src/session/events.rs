@@ -2,13 +2,17 @@
 
 use std::time::{Duration, Instant};
 
+use comity_bridge::Gap;
 use ruma::{OwnedRoomId, OwnedUserId};
+use tracing::warn;
 
+use super::catch_up::Page;
 use super::intake;
 use super::room::Room;
 use super::{Action, Asker, Session, Ticket};
-use crate::wire::call::{Call, MemberState};
+use crate::wire::call::{Answer, Call, MemberState};
 use crate::wire::event::RoomEvent;
+use crate::wire::fault::Fault;
 
 /// However many invitations come, aliases are not looked up more often than this.
 const RESOLVE_PAUSE: Duration = Duration::from_secs(5);
@@ -27,6 +31,13 @@ impl Session {
                 intake::Next::Later(ticket) => {
                     // One room that cannot be found must not hold up the others again.
                     self.rooms.values_mut().for_each(Room::settle);
+                    self.actions.push_back(Action::Answer {
+                        ticket,
+                        taken: false,
+                    });
+                }
+                intake::Next::Busy(ticket) => {
+                    self.wakes = true;
                     self.actions.push_back(Action::Answer {
                         ticket,
                         taken: false,
@@ -127,14 +138,55 @@ impl Session {
         }
     }
 
-    /// Takes what a room's newest page has beyond what transactions have brought, as if one had brought it. Nobody waits for
-    /// its answer, so its tickets, from the far end of the numbers, belong to no transaction.
-    pub(super) fn read_back(&mut self, now: Instant, page: Vec<RoomEvent>) {
-        let missed = self.catch_up.missed(page, &self.settings.names);
-        if !missed.is_empty() {
-            let ticket = Ticket(self.next_ticket);
-            self.next_ticket -= 1;
-            self.intake.push(now, ticket, missed);
+    /// A page of a room that is read back, or why there is none.
+    pub(super) fn read_back(
+        &mut self,
+        now: Instant,
+        room: OwnedRoomId,
+        result: Result<Answer, Fault>,
+    ) {
+        let (events, next) = match result {
+            Ok(Answer::Page { events, next }) => (events, next),
+            Ok(_) => return,
+            Err(fault) => {
+                let pause = match &fault {
+                    Fault::Limited(pause) => Some(*pause),
+                    _ => None,
+                };
+                warn!(%fault, %room, "room not read back");
+                return self.catch_up.failed(now, &room, pause);
+            }
+        };
+        match self
+            .catch_up
+            .page(&room, events, next, &self.settings.names)
+        {
+            Page::More(from) => self.ask_history(room, Some(from)),
+            Page::End { missed, gap } => {
+                if let (Some((from, until)), Some(channel)) = (gap, self.by_room.get(&room)) {
+                    self.actions.push_back(Action::Gap(Gap {
+                        channel: channel.clone(),
+                        from,
+                        until,
+                    }));
+                }
+                // As if a transaction had brought it. Nobody waits for its answer, so its tickets, from the far end of
+                // the numbers, belong to no transaction.
+                if !missed.is_empty() {
+                    let ticket = Ticket(self.next_ticket);
+                    self.next_ticket -= 1;
+                    self.intake.push(now, ticket, missed);
+                }
+            }
         }
+    }
+
+    pub(super) fn ask_history(&mut self, room: OwnedRoomId, from: Option<String>) {
+        let call = Call::History {
+            room: room.clone(),
+            from,
+            senders: Vec::new(),
+        };
+        self.ask(Asker::CatchUp(room), call);
     }
 }

@@ -2,13 +2,13 @@
 //!
 //! Coming up is always the same sequence: `/versions`, register the bot, whoami, its display
 //! name. Only then are we online. Then we let the homeserver ping us: that ends the pause which it
-//! makes after it could not reach us (Synapse: up to an hour), and tells the operator when the
+//! makes after it could not reach us (Synapse 1.163: up to nine minutes), and tells the operator when the
 //! registration's `url` is wrong.
 
 use std::time::{Duration, Instant};
 
 use ruma::OwnedUserId;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::Settings;
 use crate::wire::call::{Answer, Call};
@@ -221,6 +221,10 @@ impl Health {
 
     pub(super) fn handle_ping(&mut self, now: Instant, result: Result<Answer, Fault>) {
         match result {
+            Ok(Answer::NotReached(why)) => {
+                warn!(%why, "the homeserver cannot reach us: look at `url` in the registration that it has read");
+                self.ping_due = Some(now + self.ping_backoff.next_wait());
+            }
             Ok(_) => {
                 self.ping_backoff.reset();
                 if std::mem::take(&mut self.ping_again) {
@@ -233,8 +237,10 @@ impl Health {
             }) => {
                 info!("this homeserver has no ping; it will find us by itself");
             }
+            Err(Fault::Limited(pause)) => self.ping_due = Some(now + pause),
+            // The homeserver itself did not answer, which says nothing about its way to us.
             Err(fault) => {
-                warn!(%fault, "the homeserver cannot reach us: look at `url` in the registration that it has read");
+                debug!(%fault, "not pinged");
                 self.ping_due = Some(now + self.ping_backoff.next_wait());
             }
         }

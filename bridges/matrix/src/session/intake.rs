@@ -3,6 +3,9 @@
 //! Two things can hold a transaction back, both for a short time: it is not yet known which rooms
 //! the configured aliases are (after a start, when the homeserver pushes at once what it kept for
 //! us), and a sender's display name is not known. The answer leaves only after the commit.
+//!
+//! When the journal takes nothing for longer than [`PATIENCE`], the homeserver is asked to come again; the commit goes on being
+//! tried all the same, and when it succeeds, the homeserver is to be woken from the pause that it makes then.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
@@ -16,6 +19,9 @@ use crate::ident::Names;
 use crate::wire::call::MemberState;
 use crate::wire::event::RoomEvent;
 
+/// How long a homeserver is kept waiting for an answer before it is asked to come again. Synapse (1.163, `http/client.py`)
+/// hangs up after 60 seconds, and a proxy between us may be quicker.
+const PATIENCE: Duration = Duration::from_secs(20);
 /// How long the aliases may take before the homeserver is asked to come again.
 const SETTLE_PATIENCE: Duration = Duration::from_secs(15);
 /// How long after the start an unknown room is taken for one that will be asked for.
@@ -31,7 +37,19 @@ const MAX_NAMES: usize = 20_000;
 enum Stage {
     Settling,
     Naming(HashSet<(OwnedRoomId, OwnedUserId)>),
-    Committing,
+    Committing {
+        /// The homeserver was asked to come again meanwhile.
+        answered: bool,
+    },
+}
+
+/// A transaction that is not begun.
+#[derive(Debug)]
+struct Waiting {
+    ticket: Ticket,
+    events: Vec<RoomEvent>,
+    /// When the homeserver has waited long enough.
+    until: Instant,
 }
 
 #[derive(Debug)]
@@ -39,13 +57,30 @@ struct Current {
     ticket: Ticket,
     events: Vec<RoomEvent>,
     stage: Stage,
+    /// When the stage is over, whatever is missing.
     until: Instant,
+    /// When the homeserver has waited long enough.
+    answer_by: Instant,
+}
+
+/// What became of a commit.
+#[derive(Debug, PartialEq)]
+pub(super) enum Committed {
+    /// The homeserver waits for the answer.
+    InTime,
+    /// It was asked to come again already.
+    Late,
+    /// Nothing was being committed under this ticket.
+    Unknown,
 }
 
 /// What the session shall do for the intake.
 #[derive(Debug)]
 pub(super) enum Next {
+    /// The rooms are not known in time: come again.
     Later(Ticket),
+    /// The journal takes nothing in time: come again.
+    Busy(Ticket),
     Ask(Vec<(OwnedRoomId, OwnedUserId)>),
     Take(Ticket, Vec<RoomEvent>),
 }
@@ -56,7 +91,7 @@ pub(super) struct Intake {
     /// The time in which rooms are still asked for is over.
     graced: bool,
     current: Option<Current>,
-    waiting: VecDeque<(Ticket, Vec<RoomEvent>)>,
+    waiting: VecDeque<Waiting>,
     names: Recent<(OwnedRoomId, OwnedUserId), Option<String>>,
 }
 
@@ -72,19 +107,24 @@ impl Intake {
     }
 
     pub(super) fn push(&mut self, now: Instant, ticket: Ticket, events: Vec<RoomEvent>) {
-        self.waiting.push_back((ticket, events));
+        self.waiting.push_back(Waiting {
+            ticket,
+            events,
+            until: now + PATIENCE,
+        });
         self.begin(now);
     }
 
     fn begin(&mut self, now: Instant) {
         if self.current.is_none()
-            && let Some((ticket, events)) = self.waiting.pop_front()
+            && let Some(next) = self.waiting.pop_front()
         {
             self.current = Some(Current {
-                ticket,
-                events,
+                ticket: next.ticket,
+                events: next.events,
                 stage: Stage::Settling,
                 until: now + SETTLE_PATIENCE,
+                answer_by: next.until,
             });
         }
     }
@@ -95,7 +135,11 @@ impl Intake {
             Stage::Settling if !self.graced => Some(current.until.min(self.started + START_GRACE)),
             Stage::Settling => Some(current.until),
             Stage::Naming(_) => Some(current.until),
-            Stage::Committing => None,
+            Stage::Committing { answered: false } => {
+                let waiting = self.waiting.front().map(|next| next.until);
+                waiting.into_iter().chain([current.answer_by]).min()
+            }
+            Stage::Committing { answered: true } => self.waiting.front().map(|next| next.until),
         }
     }
 
@@ -103,7 +147,7 @@ impl Intake {
         matches!(
             self.current,
             Some(Current {
-                stage: Stage::Committing,
+                stage: Stage::Committing { .. },
                 ..
             })
         )
@@ -120,6 +164,14 @@ impl Intake {
         self.graced |= now >= self.started + START_GRACE;
         let current = self.current.as_mut()?;
         match &mut current.stage {
+            Stage::Committing { answered } => {
+                if !*answered && now >= current.answer_by {
+                    *answered = true;
+                    return Some(Next::Busy(current.ticket));
+                }
+                let expired = self.waiting.pop_front_if(|next| next.until <= now)?;
+                Some(Next::Busy(expired.ticket))
+            }
             Stage::Settling => {
                 let all_known = current
                     .events
@@ -144,30 +196,34 @@ impl Intake {
                 }
             }
             Stage::Naming(missing) if missing.is_empty() || now >= current.until => self.take(),
-            Stage::Naming(_) | Stage::Committing => None,
+            Stage::Naming(_) => None,
         }
     }
 
     fn take(&mut self) -> Option<Next> {
         let current = self.current.as_mut()?;
-        current.stage = Stage::Committing;
+        current.stage = Stage::Committing { answered: false };
         Some(Next::Take(
             current.ticket,
             std::mem::take(&mut current.events),
         ))
     }
 
-    /// Returns whether this was the one that is being committed.
-    pub(super) fn handle_committed(&mut self, ticket: Ticket) -> bool {
-        let is_current = self.is_committing()
-            && self
-                .current
-                .as_ref()
-                .is_some_and(|current| current.ticket == ticket);
-        if is_current {
-            self.current = None;
-        }
-        is_current
+    /// The journal has what [`Next::Take`] gave.
+    pub(super) fn handle_committed(&mut self, ticket: Ticket) -> Committed {
+        let committed = match &self.current {
+            Some(Current {
+                ticket: current,
+                stage: Stage::Committing { answered },
+                ..
+            }) if *current == ticket => match answered {
+                true => Committed::Late,
+                false => Committed::InTime,
+            },
+            _ => return Committed::Unknown,
+        };
+        self.current = None;
+        committed
     }
 
     /// A member's state, from an event or an answer; none when the answer was a failure.

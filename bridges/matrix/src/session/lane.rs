@@ -1,5 +1,8 @@
 //! The deliveries of one channel, one after another.
 //!
+//! One at a time: a homeserver promises no order between two requests of one room, not even between those of one sender.
+//! Rooms go beside each other.
+//!
 //! Each goes the same way: look whether it is there already (in doubt only), make the ghost, give
 //! it its name, let it into the room, make the splitting durable, send part by part. What is known
 //! to be done is skipped. Only sending can leave a delivery in doubt.
@@ -13,15 +16,19 @@ use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId};
 use super::ghosts::Ghosts;
 use super::{Action, Job, Settings};
 use crate::config::Users;
-use crate::ident::{KEY_FIELD, Names, parse_mark, transaction_id};
+use crate::ident::{KEY_FIELD, LATE_FIELD, Names, parse_mark, transaction_id};
 use crate::inbound::clean_name;
 use crate::outbound::{self, Spoken};
 use crate::wire::call::{Answer, Call};
 use crate::wire::event::RoomEvent;
 use crate::wire::fault::Fault;
 
-/// How far a room is read back for a message that may be there.
+/// How far a room is read back for a message that may be there. Only the speaker's own messages are on the pages, and the one in
+/// doubt is among the newest of them, since nothing of this room is sent before its doubt is resolved.
 const MAX_PAGES: u32 = 10;
+/// A message of the speaker that was redacted has lost our mark. It is taken for the one in doubt when it was sent after that was
+/// received, less this, in milliseconds: to say again what a moderator took away would be worse than the rare mistake.
+const REDACTED_MARGIN: i64 = 1000;
 /// The homeserver's clock and ours may differ by this much, in milliseconds.
 const CLOCK_MARGIN: i64 = 5 * 60 * 1000;
 /// How long to wait after a failure that says nothing about it.
@@ -66,6 +73,12 @@ struct Work {
     doubt: bool,
     from: Option<String>,
     pages: u32,
+    /// Messages of the speaker that may be this one, and were redacted; newest first.
+    redacted: Vec<OwnedEventId>,
+    /// The homeserver limits the rate: not before this.
+    pause_until: Option<Instant>,
+    /// The users by whom an earlier attempt may have spoken.
+    speakers: Vec<OwnedUserId>,
     /// A part has been sent in this attempt.
     begun: bool,
     /// The bot is to enter the room anew (relay).
@@ -117,6 +130,12 @@ impl Lane {
             self.held = None;
         }
         self.waiting.push_back(job);
+    }
+
+    /// When the pause of what is at the head is over.
+    pub(super) fn due(&self) -> Option<Instant> {
+        let work = self.work.as_ref()?;
+        work.pause_until.filter(|_| work.asked == Asked::Nothing)
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -192,6 +211,9 @@ impl Lane {
                 }
                 continue;
             };
+            if work.pause_until.is_some_and(|until| now < until) {
+                return None;
+            }
             match work.next(settings, ghosts) {
                 Some(step) => return Some(step),
                 None => self.finish(now, Outcome::Shown, actions),
@@ -254,7 +276,7 @@ impl Lane {
                 work.handle_success(&asked, answer, names, ghosts, actions);
                 None
             }
-            Err(fault) => work.handle_fault(&asked, &fault, ghosts),
+            Err(fault) => work.handle_fault(now, &asked, &fault, ghosts),
         };
         let recheck = matches!(
             &ended,
@@ -301,8 +323,9 @@ impl Work {
                 }
             }
         }
+        let ghost = settings.names.ghost(&job.event.author.address);
         let speaker = match settings.users {
-            Users::Ghosts => settings.names.ghost(&job.event.author.address),
+            Users::Ghosts => ghost.clone(),
             Users::Relay => settings.names.bot().clone(),
         };
         let name = clean_name(&job.event.author.name);
@@ -322,6 +345,9 @@ impl Work {
             done,
             from: None,
             pages: 0,
+            redacted: Vec::new(),
+            pause_until: None,
+            speakers: vec![ghost, settings.names.bot().clone()],
             begun: false,
             wants_join: false,
             wants_invite: false,
@@ -341,6 +367,7 @@ impl Work {
                 Call::History {
                     room,
                     from: self.from.clone(),
+                    senders: self.speakers.clone(),
                 },
             );
         }
@@ -394,6 +421,7 @@ impl Work {
             self.spoken.reply_to.as_deref(),
             &self.job.key,
             part,
+            self.job.late.is_some(),
         );
         let txn = transaction_id(&self.job.key, part);
         self.call(
@@ -410,6 +438,7 @@ impl Work {
 
     fn call(&mut self, asked: Asked, call: Call) -> Option<Step> {
         self.asked = asked;
+        self.pause_until = None;
         Some(Step::Call(call))
     }
 
@@ -460,36 +489,69 @@ impl Work {
         actions: &mut VecDeque<Action>,
     ) {
         self.pages += 1;
+        let oldest_of_interest = self.job.received().0.saturating_sub(CLOCK_MARGIN);
+        let (mut is_past, mut old) = (true, 0);
         for event in events.iter().filter(|event| names.is_ours(&event.sender)) {
+            let sent = event.origin_server_ts.and_then(|ts| i64::try_from(ts).ok());
+            if event.redacted {
+                if sent.is_some_and(|sent| self.may_be_this(sent)) {
+                    self.redacted.push(event.event_id.clone());
+                }
+                continue;
+            }
             if let Some((key, part)) = event.text(KEY_FIELD).and_then(parse_mark)
                 && key == self.job.key
             {
                 self.landed(part, event.event_id.clone(), actions);
             }
+            // A message that was sent late bears an older time than the one at which it was sent.
+            if !event.content.contains_key(LATE_FIELD) {
+                let is_old = sent.is_some_and(|sent| sent < oldest_of_interest);
+                is_past &= is_old;
+                old += u32::from(is_old);
+            }
         }
-        let oldest_of_interest = self.job.received().0.saturating_sub(CLOCK_MARGIN);
-        // Anybody may claim any time for an event, so one old event on a page ends nothing.
-        let is_past = !events.is_empty()
-            && events.iter().all(|event| {
-                event
-                    .origin_server_ts
-                    .is_some_and(|ts| i64::try_from(ts).is_ok_and(|ts| ts < oldest_of_interest))
-            });
-        if next.is_none() || is_past || self.pages >= MAX_PAGES {
+        if next.is_none() || (is_past && old > 0) || self.pages >= MAX_PAGES {
             self.doubt = false;
+            self.take_redacted(actions);
         }
         self.from = next;
+    }
+
+    /// Whether a redacted message of the speaker, sent at this time, may be the one in doubt.
+    fn may_be_this(&self, sent: i64) -> bool {
+        match self.job.late {
+            Some(written) => sent == written.0,
+            None => sent >= self.job.received().0.saturating_sub(REDACTED_MARGIN),
+        }
+    }
+
+    /// What was redacted are the parts that are not there otherwise, in their order.
+    fn take_redacted(&mut self, actions: &mut VecDeque<Action>) {
+        for part in 0..self.spoken.parts.len() {
+            if !self.done.contains_key(&part)
+                && let Some(id) = self.redacted.pop()
+            {
+                self.landed(part, id, actions);
+            }
+        }
     }
 
     /// Returns the outcome, or none to go on.
     fn handle_fault(
         &mut self,
+        now: Instant,
         asked: &Asked,
         fault: &Fault,
         ghosts: &mut Ghosts,
     ) -> Option<Outcome> {
         match fault {
-            Fault::Limited(after) if !self.doubt => {
+            // Given back, it would be asked about again at once: doubt has no time to wait for.
+            Fault::Limited(after) if self.doubt => {
+                self.pause_until = Some(now + *after);
+                return None;
+            }
+            Fault::Limited(after) => {
                 return Some(Outcome::Retry {
                     after: *after,
                     why: DeliveryError::RateLimited(*after),

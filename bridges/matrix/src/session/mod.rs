@@ -29,7 +29,7 @@ use std::time::Instant;
 
 use comity_bridge::event::Timestamp;
 use comity_bridge::{
-    Channel, ChannelState, Delivery, DeliveryKey, Event, Incoming, Outcome, Plan, Refs,
+    Channel, ChannelState, Delivery, DeliveryKey, Event, Gap, Incoming, Outcome, Plan, Refs,
 };
 use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId};
 use tracing::info;
@@ -44,7 +44,7 @@ use catch_up::CatchUp;
 use gaps::Gaps;
 use ghosts::Ghosts;
 use health::{Health, Turn};
-use intake::Intake;
+use intake::{Committed, Intake};
 use lane::{Lane, Step};
 use room::Room;
 
@@ -96,6 +96,8 @@ pub(crate) enum Action {
         ticket: Ticket,
         incoming: Vec<Incoming>,
     },
+    /// Report that something was said that nobody here will see.
+    Gap(Gap),
     /// Answer a transaction: 200 when it is taken, 503 when it is to come again.
     Answer { ticket: Ticket, taken: bool },
     /// Count what could not be taken.
@@ -113,7 +115,7 @@ enum Asker {
     Room(Channel),
     Lane(Channel),
     Member(OwnedRoomId, OwnedUserId),
-    CatchUp,
+    CatchUp(OwnedRoomId),
     Nobody,
 }
 
@@ -163,6 +165,8 @@ pub(crate) struct Session {
     gaps: Gaps,
     catch_up: CatchUp,
     next_ticket: u64,
+    /// The homeserver was asked to come again and makes a pause, which a ping ends.
+    wakes: bool,
     remembered: BTreeMap<String, String>,
     calls: HashMap<CallId, Asker>,
     next_call: u64,
@@ -183,6 +187,7 @@ impl Session {
             gaps: Gaps::default(),
             catch_up: CatchUp::new(now, wall),
             next_ticket: u64::MAX,
+            wakes: false,
             settings,
             rooms: BTreeMap::new(),
             lanes: BTreeMap::new(),
@@ -205,6 +210,7 @@ impl Session {
 
     /// When [`Session::handle_timeout`] wants to be called, at the latest.
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        let lanes = self.lanes.values().filter_map(Lane::due);
         let rooms = self.rooms.values().filter_map(|room| {
             if self.health.is_up() && !self.stopping {
                 room.due()
@@ -216,6 +222,7 @@ impl Session {
             .due()
             .into_iter()
             .chain(rooms)
+            .chain(lanes)
             .chain(self.intake.due())
             .chain(self.catch_up.due().filter(|_| self.health.is_up()))
             .min()
@@ -331,13 +338,18 @@ impl Session {
         self.proceed(now);
     }
 
-    /// The journal has (`true`) or could not take (`false`) what [`Action::Commit`] asked for.
-    pub(crate) fn handle_committed(&mut self, now: Instant, ticket: Ticket, committed: bool) {
-        if self.intake.handle_committed(ticket) {
+    /// The journal has what [`Action::Commit`] asked for.
+    pub(crate) fn handle_committed(&mut self, now: Instant, ticket: Ticket) {
+        if self.intake.handle_committed(ticket) == Committed::InTime {
             self.actions.push_back(Action::Answer {
                 ticket,
-                taken: committed,
+                taken: true,
             });
+        }
+        if std::mem::take(&mut self.wakes) {
+            info!("the journal takes events again; the homeserver is asked to go on");
+            self.health.ping_soon(now);
+            self.catch_up.watch(now);
         }
         self.proceed(now);
     }
@@ -362,7 +374,7 @@ impl Session {
         };
         // First whether the homeserver is there at all, so that nothing is handed over to it
         // in answer to a failure.
-        if !matches!(asker, Asker::Health | Asker::Ping)
+        if !matches!(asker, Asker::Health)
             && let Err(fault) = &result
         {
             let turn = self.health.handle_fault(now, fault);
@@ -383,11 +395,7 @@ impl Session {
                 };
                 self.intake.handle_member(room, user, state);
             }
-            Asker::CatchUp => {
-                if let Ok(Answer::Page { events, .. }) = result {
-                    self.read_back(now, events);
-                }
-            }
+            Asker::CatchUp(room) => self.read_back(now, room, result),
             Asker::Nobody => {}
         }
         self.proceed(now);
@@ -513,7 +521,9 @@ impl Session {
                 .filter_map(|room| room.id().cloned())
                 .collect();
             for room in rooms {
-                self.ask(Asker::CatchUp, Call::History { room, from: None });
+                if self.catch_up.begin(&room) {
+                    self.ask_history(room, None);
+                }
             }
         }
         self.proceed_lanes(now);

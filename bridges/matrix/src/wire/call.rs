@@ -36,7 +36,8 @@ use ruma::{
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{event::RoomEvent, fault::Fault};
+use super::event::RoomEvent;
+use super::fault::{Fault, Problem};
 
 /// One thing asked of the homeserver.
 #[derive(Clone, Debug)]
@@ -78,10 +79,12 @@ pub(crate) enum Call {
         written: Option<Timestamp>,
         content: Box<RawValue>,
     },
-    /// Reads a room back from its newest event, or from where the last page ended.
+    /// Reads a room back from its newest event, or from where the last page ended: the messages of some users, or, when none is
+    /// named, everybody's and who came and went.
     History {
         room: OwnedRoomId,
         from: Option<String>,
+        senders: Vec<OwnedUserId>,
     },
     /// A member's state in a room: membership and display name.
     Member {
@@ -113,6 +116,8 @@ pub(crate) enum Answer {
     },
     /// [`Call::Member`].
     Member(MemberState),
+    /// [`Call::Ping`], when the homeserver tried and could not: why.
+    NotReached(String),
 }
 
 /// The content of an `m.room.member` event, as far as it matters here.
@@ -204,11 +209,21 @@ impl Address {
                     .map(MilliSecondsSinceUnixEpoch);
                 self.print(request, Some(user))
             }
-            Call::History { room, from } => {
+            Call::History {
+                room,
+                from,
+                senders,
+            } => {
                 let mut request = get_message_events::v3::Request::backward(room.clone());
                 request.from.clone_from(from);
                 request.limit = uint!(100);
-                request.filter.types = Some(vec!["m.room.message".to_owned()]);
+                let mut types = vec!["m.room.message".to_owned()];
+                if senders.is_empty() {
+                    types.push("m.room.member".to_owned());
+                } else {
+                    request.filter.senders = Some(senders.clone());
+                }
+                request.filter.types = Some(types);
                 self.print(request, None)
             }
             Call::Member { room, user } => {
@@ -259,6 +274,13 @@ impl Call {
                 Self::Register { .. } if fault.errcode() == Some("M_USER_IN_USE") => {
                     Ok(Answer::Done)
                 }
+                // What is wrong with the homeserver itself, or with a proxy before it, comes without these codes.
+                Self::Ping { .. } => match Problem::read(&body) {
+                    Some(problem) if problem.is_about_reaching_us() => {
+                        Ok(Answer::NotReached(problem.describe()))
+                    }
+                    _ => Err(fault),
+                },
                 _ => Err(fault),
             };
         }
@@ -395,6 +417,38 @@ mod tests {
     }
 
     #[test]
+    fn a_ping_tells_apart_who_does_not_answer() {
+        let ping = Call::Ping {
+            registration: "comity-x".into(),
+        };
+        let answer = |status: u16, body: &str| {
+            let response = http::Response::builder().status(status);
+            ping.decode(response.body(body.as_bytes().to_vec()).unwrap())
+        };
+        for (status, code) in [
+            (502, "M_CONNECTION_FAILED"),
+            (504, "M_CONNECTION_TIMEOUT"),
+            (502, "M_BAD_STATUS"),
+            (400, "M_URL_NOT_SET"),
+        ] {
+            let body = format!(r#"{{"errcode":"{code}","error":"no"}}"#);
+            let told = answer(status, &body);
+            assert!(matches!(told, Ok(Answer::NotReached(_))), "{told:?}");
+        }
+        for (status, body) in [
+            (502, "<h1>Bad Gateway</h1>"),
+            (
+                500,
+                r#"{"errcode":"M_UNKNOWN","error":"Internal server error"}"#,
+            ),
+            (504, ""),
+        ] {
+            let told = answer(status, body);
+            assert!(matches!(told, Err(Fault::Broken(_))), "{told:?}");
+        }
+    }
+
+    #[test]
     fn every_call_can_be_printed() {
         let user = owned_user_id!("@u:hs.test");
         // Room version 12 has ids without a server part.
@@ -425,6 +479,7 @@ mod tests {
             Call::History {
                 room: room.clone(),
                 from: Some("t1".into()),
+                senders: vec![user.clone()],
             },
             Call::Member {
                 room: room.clone(),

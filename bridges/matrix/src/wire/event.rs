@@ -25,6 +25,17 @@ pub(crate) struct RoomEvent {
     #[serde(default)]
     pub(crate) origin_server_ts: Option<u64>,
     pub(crate) content: serde_json::Map<String, Value>,
+    /// Somebody has taken it back: its content is gone.
+    #[serde(default, rename = "unsigned", deserialize_with = "is_redacted")]
+    pub(crate) redacted: bool,
+}
+
+/// Whether `unsigned` says that the event was redacted. It is the homeserver's own, and may hold anything else.
+fn is_redacted<'de, D: Deserializer<'de>>(from: D) -> Result<bool, D::Error> {
+    let unsigned = Value::deserialize(from)?;
+    Ok(unsigned
+        .get("redacted_because")
+        .is_some_and(|because| !because.is_null()))
 }
 
 /// Why an event cannot be used at all.

@@ -32,11 +32,37 @@ pub(crate) enum Fault {
     Unreadable(String),
 }
 
+/// The body of a failure.
 #[derive(Deserialize)]
-struct ErrorBody {
+pub(crate) struct Problem {
     errcode: Option<String>,
     error: Option<String>,
     retry_after_ms: Option<u64>,
+}
+
+impl Problem {
+    pub(crate) fn read(body: &[u8]) -> Option<Self> {
+        serde_json::from_slice(body).ok()
+    }
+
+    /// Whether it says that the homeserver is well and could not reach the application service
+    /// (`POST /_matrix/client/v1/appservice/{id}/ping`, Matrix 1.7).
+    pub(crate) fn is_about_reaching_us(&self) -> bool {
+        let codes = [
+            "M_BAD_STATUS",
+            "M_CONNECTION_FAILED",
+            "M_CONNECTION_TIMEOUT",
+            "M_URL_NOT_SET",
+        ];
+        self.errcode
+            .as_deref()
+            .is_some_and(|code| codes.contains(&code))
+    }
+
+    pub(crate) fn describe(&self) -> String {
+        let part = |text: &Option<String>| visible(text.as_deref().unwrap_or_default());
+        format!("{}: {}", part(&self.errcode), part(&self.error))
+    }
 }
 
 /// How long to wait after a 429 that does not say how long.
@@ -53,7 +79,7 @@ impl Fault {
         headers: &http::HeaderMap,
         body: &[u8],
     ) -> Self {
-        let parsed = serde_json::from_slice::<ErrorBody>(body).ok();
+        let parsed = Problem::read(body);
         if status == StatusCode::TOO_MANY_REQUESTS {
             // The header came with Matrix 1.10; older servers put it into the body only.
             let header = headers
@@ -68,7 +94,7 @@ impl Fault {
             return Self::Limited(pause.min(LONGEST_PAUSE));
         }
         let (errcode, error) = match parsed {
-            Some(ErrorBody {
+            Some(Problem {
                 errcode: Some(errcode),
                 error,
                 ..

@@ -210,14 +210,31 @@ async fn send(
     let Some(user) = user(&hs, &params).filter(|_| room == ROOM) else {
         return forbidden();
     };
+    let (answer, is_lost) = land(&hs, &user, txn, &content);
+    if is_lost {
+        hs.lost.send_modify(|lost| *lost += 1);
+        std::future::pending::<()>().await;
+    }
+    answer
+}
+
+/// Puts a message into the room. Says whether the server ends before it can answer.
+fn land(hs: &Shared, user: &str, txn: String, content: &Value) -> (Response, bool) {
+    let refused = |response| (response, false);
     let (Some(body), Some(_)) = (content["body"].as_str(), content["msgtype"].as_str()) else {
         hs.record
             .surprise(format!("a message without body or type: {content}"));
-        return error(StatusCode::BAD_REQUEST, "M_BAD_JSON");
+        return refused(error(StatusCode::BAD_REQUEST, "M_BAD_JSON"));
     };
     let mut state = hs.state();
-    if state.members.get(&user).map(String::as_str) != Some("join") {
-        return forbidden();
+    if state.members.get(user).map(String::as_str) != Some("join") {
+        return refused(forbidden());
+    }
+    if state.limited > 0 {
+        state.limited -= 1;
+        let body =
+            json!({"errcode": "M_LIMIT_EXCEEDED", "error": "too fast", "retry_after_ms": 20});
+        return refused((StatusCode::TOO_MANY_REQUESTS, Json(body)).into_response());
     }
     // Synapse's key is the application service's, not the ghost's.
     let meaning = format!("{user} {content}");
@@ -229,24 +246,39 @@ async fn send(
         hs.record
             .surprise(format!("transaction id {txn} has two meanings"));
     }
-    let author = state.names.get(&user).cloned().unwrap_or_default();
+    let author = state.names.get(user).cloned().unwrap_or_default();
     hs.record.show(author, body);
-    let event = state.event("m.room.message", &user, None, content.clone());
+    let event = state.event("m.room.message", user, None, content.clone());
     let id = event["event_id"].clone();
+    let is_lost = state.losing > 0;
+    state.losing = state.losing.saturating_sub(1);
     drop(state);
     hs.push(event, 0);
-    Json(json!({"event_id": id})).into_response()
+    (Json(json!({"event_id": id})).into_response(), is_lost)
 }
 
-/// Pages of three, so that a look back has to turn them.
+/// Pages of three, so that a look back has to turn them. What the filter leaves out is on no page.
 async fn messages(State(hs): Hs, params: Params) -> Response {
+    let filter: Value = params
+        .get("filter")
+        .and_then(|filter| serde_json::from_str(filter).ok())
+        .unwrap_or_default();
+    let passes = |event: &&Value| {
+        let named = |key: &str, field: &str| {
+            filter[key]
+                .as_array()
+                .is_none_or(|names| names.contains(&event[field]))
+        };
+        named("types", "type") && named("senders", "sender")
+    };
     let state = hs.state();
+    let timeline: Vec<&Value> = state.timeline.iter().filter(passes).collect();
     let end = params
         .get("from")
         .and_then(|from| from.parse().ok())
-        .unwrap_or(state.timeline.len());
+        .unwrap_or(timeline.len());
     let start = end.saturating_sub(3);
-    let chunk: Vec<&Value> = state.timeline[start..end].iter().rev().collect();
+    let chunk: Vec<&Value> = timeline[start..end].iter().rev().copied().collect();
     let mut page = json!({"start": end.to_string(), "chunk": chunk});
     if start > 0 {
         page["end"] = start.to_string().into();

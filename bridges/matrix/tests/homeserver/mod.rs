@@ -43,6 +43,8 @@ struct Shared {
     /// What is in the queue and has not been taken.
     pending: watch::Sender<usize>,
     held: watch::Sender<bool>,
+    /// Messages that landed and whose answers nobody got.
+    lost: watch::Sender<usize>,
 }
 
 #[derive(Default)]
@@ -53,6 +55,9 @@ struct State {
     transactions: HashMap<String, String>,
     events: u64,
     last_said: Option<Value>,
+    /// How many of the next messages are refused for their rate, and of how many the answer gets lost.
+    limited: usize,
+    losing: usize,
 }
 
 impl Homeserver {
@@ -65,6 +70,7 @@ impl Homeserver {
             caller: watch::Sender::new(None),
             pending: watch::Sender::new(0),
             held: watch::Sender::new(false),
+            lost: watch::Sender::new(0),
         });
         tokio::spawn(push::run(shared.clone(), queue));
 
@@ -171,6 +177,40 @@ impl Homeserver {
 
     pub(crate) fn cut(&self) {
         lock(&self.connections).abort_all();
+    }
+
+    /// The next messages are refused: too many in too short a time.
+    pub(crate) fn limit(&self, messages: usize) {
+        self.shared.state().limited = messages;
+    }
+
+    /// The next message lands, and the server ends before it can answer. It knows nothing of transaction ids afterwards.
+    pub(crate) async fn restart_at_next_message(&self) {
+        let mut lost = self.shared.lost.subscribe();
+        let before = *lost.borrow_and_update();
+        self.shared.state().losing = 1;
+        lost.wait_for(|lost| *lost > before)
+            .await
+            .expect("the sender lives");
+        self.cut();
+    }
+
+    /// Somebody takes back what was said last.
+    pub(crate) fn redact_last(&self) {
+        let mut state = self.shared.state();
+        let last = state.timeline.last_mut().expect("something was said");
+        last["content"] = json!({});
+        last["unsigned"] = json!({"redacted_because": {"type": "m.room.redaction"}});
+    }
+
+    /// The last message of one of the bridge's own users.
+    pub(crate) fn last_own(&self) -> String {
+        let state = self.shared.state();
+        let own = state.timeline.iter().rev().find(|event| {
+            let sender = event["sender"].as_str().unwrap_or_default();
+            event["type"] == "m.room.message" && sender.starts_with(GHOSTS)
+        });
+        own.expect("something was shown").to_string()
     }
 
     pub(crate) fn hold(&self, held: bool) {
