@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crate::wire::{Command, Line, LineTooLong, Middle, Trailing};
 
 /// What we use where it is offered.
-const WANTED: [&str; 8] = [
+const WANTED: [&str; 9] = [
     "message-tags",
     "server-time",
     "account-tag",
@@ -14,17 +14,22 @@ const WANTED: [&str; 8] = [
     ECHO,
     LABELS,
     HISTORY,
+    PLAYBACK,
 ];
 
 const ECHO: &str = "echo-message";
 const LABELS: &str = "labeled-response";
 const HISTORY: &str = "draft/chathistory";
 
+/// Without it Ergo puts joins and the like into the history as lines that somebody says.
+const PLAYBACK: &str = "draft/event-playback";
+
 /// What another one needs to be of use. Without labels an echo tells nothing that a fence does not.
-const NEEDS: [(&str, &[&str]); 3] = [
+const NEEDS: [(&str, &[&str]); 4] = [
     (LABELS, &["batch", "message-tags"]),
     (ECHO, &[LABELS, "batch", "message-tags"]),
     (HISTORY, &["batch", "message-tags", "server-time"]),
+    (PLAYBACK, &[HISTORY, "batch", "message-tags", "server-time"]),
 ];
 
 #[derive(Debug, Default)]

@@ -12,7 +12,7 @@ use std::{
 use super::{Event, Heard, Session, batches::Batch};
 use crate::{
     ident::ChannelName,
-    wire::{Command, Label, Middle, Trailing},
+    wire::{Command, Label, Line, Middle, Trailing},
 };
 
 /// How long the server may take over one question.
@@ -29,6 +29,9 @@ const MAX_LOOKS: usize = 10;
 
 /// New lines that wait until the old ones are told. More are asked for, like the old ones.
 const MAX_HELD: usize = 2000;
+
+/// Characters of a `time` tag down to the second.
+const SECONDS: usize = "2011-10-19T16:40:51".len();
 
 /// What the token of a PING after a JOIN begins with.
 const JOINED: &str = "joined-";
@@ -266,11 +269,17 @@ impl Session {
         match self.history.catching_up.get_mut(&name) {
             Some(catch_up) if catch_up.fence.is_some() && heard.msgid.is_some() => {
                 catch_up.complete |= catch_up.since.msgid == heard.msgid;
-                let earlier = |heard: &Heard| match (&heard.time, &catch_up.since.time) {
+                // InspIRCd 3 replays with whole seconds. What is known already is no harm: it has its id.
+                let second = |time: &Option<String>| {
+                    time.as_deref()
+                        .and_then(|time| time.get(..SECONDS))
+                        .map(str::to_owned)
+                };
+                let is_earlier = match (second(&heard.time), second(&catch_up.since.time)) {
                     (Some(time), Some(since)) => time < since,
                     _ => false,
                 };
-                if !is_own && !earlier(&heard) {
+                if !is_own && !is_earlier {
                     self.events.push_back(Event::Heard(Box::new(heard)));
                 }
             }
@@ -278,6 +287,28 @@ impl Session {
                 reason: "replayed",
                 detail: format!("from {} in {name}", heard.nick),
             }),
+        }
+    }
+
+    /// Something else than a message is replayed: of that only its place matters.
+    pub(super) fn handle_replayed_other(&mut self, line: &Line) {
+        let label = self.batches.label(line);
+        let history_of = self
+            .batches
+            .of(line)
+            .and_then(|batch| batch.history_of.as_deref());
+        let name = history_of.and_then(|name| self.channels.find(name, self.isupport.casemapping));
+        let edge = Since {
+            msgid: line.tags.get("msgid").map(str::to_owned),
+            time: line.tags.get("time").map(str::to_owned),
+        };
+        if name.is_some_and(|name| self.is_answer(&name, label))
+            && let Some(asked) = &mut self.history.asked
+        {
+            asked.lines += 1;
+            if asked.lines == 1 || matches!(asked.question, Question::Missed(_)) {
+                asked.edge = edge;
+            }
         }
     }
 

@@ -236,7 +236,7 @@ impl Session {
         let batch = self.batches.of(line);
         if batch.is_some_and(|batch| batch.history_of.is_some()) && !is_message(line) {
             // Joins and the like of a past in which we may have been somebody else.
-            return;
+            return self.handle_replayed_other(line);
         }
         match line.command.as_str() {
             "PING" => self.urge(Command::new("PONG", [], Some(Trailing::new(line.param(0))))),

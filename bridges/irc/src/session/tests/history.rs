@@ -16,7 +16,7 @@ fn what_was_missed_is_fetched_in_pages_before_anything_new() {
          S: @batch=x;msgid=m2 :comity!c@h PRIVMSG #a :<Bo> ours
          S: @batch=x;msgid=m3 :al!a@h JOIN #a
          S: :srv BATCH -x
-         C: @label=h2 CHATHISTORY AFTER #a msgid=m2 2
+         C: @label=h2 CHATHISTORY AFTER #a msgid=m3 2
          C: PING :fence-3
          S: @label=h2 :srv BATCH +y chathistory #a
          S: :srv BATCH -y
@@ -50,7 +50,7 @@ fn a_replay_that_nobody_asked_for_is_told_only_as_far_as_it_is_known_to_be_new()
         "M: #a m0 2026-11-22T14:00:00.000Z
          C: PING :joined-1
          S: :srv BATCH +x chathistory #a
-         S: @batch=x;msgid=l1;time=2026-11-22T13:00:00.000Z :al!a@h PRIVMSG #a :long ago
+         S: @batch=x;msgid=l1;time=2026-11-22T13:59:59.999Z :al!a@h PRIVMSG #a :long ago
          S: @batch=x;msgid=m0;time=2026-11-22T14:00:00.000Z :al!a@h PRIVMSG #a :last heard
          E: heard #a PRIVMSG al: last heard
          S: @batch=x;msgid=m1;time=2026-11-22T14:10:00.000Z :al!a@h PRIVMSG #a :missed
