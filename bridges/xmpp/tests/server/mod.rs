@@ -204,7 +204,7 @@ impl Server {
                 return false;
             }
         };
-        if stanzas.opened() {
+        if stanzas.opened().is_some() {
             out.send(HEADER.to_owned()).ok();
         }
         let mut state = self.lock();

@@ -9,7 +9,8 @@ pub(crate) struct Stanzas {
     parser: Parser,
     stack: Vec<Element>,
     depth: usize,
-    opened: bool,
+    /// The header's id, if it has one.
+    opened: Option<String>,
     ended: bool,
 }
 
@@ -23,7 +24,7 @@ impl Stanzas {
             parser: Parser::with_options(options),
             stack: Vec::new(),
             depth: 0,
-            opened: false,
+            opened: None,
             ended: false,
         }
     }
@@ -39,9 +40,9 @@ impl Stanzas {
         }
     }
 
-    /// True once, when the stream's header has come.
-    pub(crate) fn opened(&mut self) -> bool {
-        std::mem::take(&mut self.opened)
+    /// Once, when the stream's header has come: its id, empty for a header without one.
+    pub(crate) fn opened(&mut self) -> Option<String> {
+        self.opened.take()
     }
 
     pub(crate) fn ended(&self) -> bool {
@@ -52,7 +53,8 @@ impl Stanzas {
         match event {
             Event::StartElement(_, (ns, name), attributes) => {
                 if self.depth == 0 {
-                    self.opened = true;
+                    let id = attributes.get(&rxml::Namespace::NONE, "id");
+                    self.opened = Some(id.cloned().unwrap_or_default());
                 } else {
                     let mut element = Element::bare(name.to_string(), ns.to_string());
                     *element.attrs_mut() = attributes;
