@@ -1,13 +1,17 @@
 //! Does a message cross? The daemon as an operator runs it, between real servers, seen by
 //! independent clients.
 //!
-//! One file for each promise: [`directions`], [`kills`], [`stops`], [`refusals`], [`operation`].
+//! One file for each promise: [`directions`], [`kills`], [`stops`], [`links`], [`doubt`], [`disk`],
+//! [`refusals`], [`operation`].
 //! Every test makes its own rooms, nicks and domains; the servers are those of `tests/lab`, and a
 //! server that does not start is a failure. `COMITY_TEST_LOG` sets the daemons' log filter,
 //! `COMITY_TEST_SEED` repeats the random moments of an earlier run.
 
 mod directions;
+mod disk;
+mod doubt;
 mod kills;
+mod links;
 mod operation;
 mod refusals;
 mod stops;

@@ -130,7 +130,7 @@ async fn frozen(place: usize) {
 }
 
 /// The second lab, for this test alone as long as the file is held.
-async fn own_lab() -> (Lab, File) {
+pub(crate) async fn own_lab() -> (Lab, File) {
     let main = Lab::up().await.expect("the lab runs");
     let lock = main.lock("spare").await.expect("nobody else stops servers");
     let lab = Lab::spare().await.expect("a second lab runs");

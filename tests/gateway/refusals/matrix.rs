@@ -9,8 +9,18 @@ use crate::{PATIENCE, world};
 
 /// Puts a transaction to the bridge as a homeserver would; `None` shows no token.
 async fn transaction(world: &World, token: Option<&str>, body: String) -> StatusCode {
+    transaction_called(&tag(), world, token, body).await
+}
+
+/// The same with an id of the caller's.
+async fn transaction_called(
+    id: &str,
+    world: &World,
+    token: Option<&str>,
+    body: String,
+) -> StatusCode {
     let (address, _) = world.slot.appservice(&world.lab).unwrap();
-    let url = format!("http://{address}/_matrix/app/v1/transactions/{}", tag());
+    let url = format!("http://{address}/_matrix/app/v1/transactions/{id}");
     let mut request = reqwest::Client::new().put(url).body(body);
     if let Some(token) = token {
         request = request.bearer_auth(token);
@@ -121,4 +131,42 @@ async fn a_malformed_event_is_skipped_and_counted_and_its_neighbours_arrive() {
     }
     counted(&world.first, "synapse", before, count).await;
     world.connected().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_transaction_sent_again_and_an_event_in_two_transactions_are_shown_once() {
+    let world = world().await;
+    let (_, token) = world.slot.appservice(&world.lab).unwrap();
+    let texts = [0, 1, 2].map(|n| format!("again {n} {}", tag()));
+    let [one, both, other] = texts.each_ref().map(|text| message(&world, text));
+    let first = json!({ "events": [one, both] }).to_string();
+    let second = json!({ "events": [both, other] }).to_string();
+    let (a, b) = (tag(), tag());
+    for (id, body) in [
+        (&a, &first),
+        (&a, &first),
+        (&b, &second),
+        (&a, &first),
+        (&b, &second),
+    ] {
+        let status = transaction_called(id, &world, Some(&token), body.clone()).await;
+        assert_eq!(status, StatusCode::OK, "transaction {id}");
+    }
+    world.ngircd.hears(&texts[2], PATIENCE).await.unwrap();
+    world.connected().await.unwrap();
+    for person in [
+        &world.ngircd as &dyn Person,
+        &world.prosody,
+        &world.inspircd,
+    ] {
+        let heard = person.heard();
+        let places = texts.each_ref().map(|text| {
+            let at: Vec<usize> = (0..heard.len())
+                .filter(|at| heard[*at].says(text))
+                .collect();
+            assert_eq!(at.len(), 1, "{} saw {text:?} that often", person.network());
+            at[0]
+        });
+        assert!(places.is_sorted(), "{}", person.network());
+    }
 }

@@ -13,6 +13,7 @@ pub mod metrics;
 pub mod person;
 pub mod ports;
 pub mod slots;
+pub mod talk;
 pub mod transcript;
 pub mod world;
 
@@ -29,6 +30,7 @@ pub use irc::Irc;
 pub use lab::Lab;
 pub use matrix::{Matrix, MatrixAccount};
 pub use person::{Line, Person};
+pub use talk::Talk;
 pub use transcript::{Heard, Transcript};
 pub use world::{World, WorldPlan};
 pub use xmpp::{Xmpp, XmppAccount};

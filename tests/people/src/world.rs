@@ -346,7 +346,8 @@ pub fn irc_file(lab: &Lab, (server, tls): &(String, bool), nick: &str) -> String
         "tls = \"none\"\n".to_owned()
     };
     format!(
-        "protocol = \"irc\"\nserver = \"{server}\"\n{tls}nick = \"{nick}\"\nusers = \"relay\"\n"
+        "protocol = \"irc\"\nserver = \"{server}\"\n{tls}nick = \"{nick}\"\nusers = \"relay\"\n\
+         max_lines = 400\n"
     )
 }
 

@@ -2,10 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use comity_people::World;
+use comity_people::talk::{IRC_WINDOW, grave};
+use comity_people::{Talk, World};
 use rand::{Rng, rngs::StdRng};
 
-use crate::run::{IRC_WINDOW, PATIENCE, Talk, grave};
+use crate::run::PATIENCE;
 use crate::{dice, number, world};
 
 /// Kills. `COMITY_KILLS` asks for more.
@@ -46,7 +47,7 @@ async fn four_people_talk_while_both_gateways_are_killed_at_random() {
 
 /// Some kills, and the judgement. Returns how many lines were said.
 async fn cycle(world: &mut World, kills: usize, dice: &mut StdRng) -> usize {
-    let mut talk = Talk::new();
+    let mut talk = Talk::default();
     let mut of_each = [0, 0];
     for _ in 0..kills {
         let moment = Duration::from_millis(dice.random_range(1..2000));
@@ -83,7 +84,7 @@ async fn cycle(world: &mut World, kills: usize, dice: &mut StdRng) -> usize {
         (inspircd, of_each[1] * IRC_WINDOW),
     ];
     if let Some(faults) = grave(faults, &copies) {
-        panic!("run {}, {of_each:?} kills: {faults}", talk.run);
+        panic!("run {}, {of_each:?} kills: {faults}", talk.run());
     }
     talk.len()
 }

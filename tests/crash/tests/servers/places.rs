@@ -5,13 +5,12 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use comity_people::talk::{IRC_WINDOW, grave};
 use comity_people::world::{PROSODY, SYNAPSE};
-use comity_people::{Gateway, World};
+use comity_people::{Gateway, Talk, World};
 use rand::{Rng, rngs::StdRng};
 
-use crate::run::{
-    IRC_WINDOW, Long, PATIENCE, Talk, grave, held, irc_behind, newcomer, talk_until_it_is_over,
-};
+use crate::run::{Long, PATIENCE, held, irc_behind, newcomer, talk_until_it_is_over};
 use crate::table::{self, Copies, Row, Victim, rows};
 use crate::{dice, number, prepared, world};
 
@@ -112,7 +111,7 @@ async fn each(victim: Victim) {
 /// One death at one place. Returns how many lines were said.
 async fn died(world: &mut World, row: &Row, failpoint: &str, dice: &mut StdRng) -> Result<usize> {
     let is_first = row.victim.is_first();
-    let mut talk = Talk::new();
+    let mut talk = Talk::default();
     let mut long = None;
     let newcomer = match row.talk {
         table::Talk::Newcomer => Some(newcomer(world, is_first).await?),
@@ -177,7 +176,7 @@ async fn died(world: &mut World, row: &Row, failpoint: &str, dice: &mut StdRng) 
         0
     };
     if let Some(faults) = grave(faults, &[(&behind, copies)]) {
-        bail!("run {}: {faults}", talk.run);
+        bail!("run {}: {faults}", talk.run());
     }
     if let Some(long) = long {
         for person in world.people() {
@@ -201,7 +200,7 @@ async fn died(world: &mut World, row: &Row, failpoint: &str, dice: &mut StdRng) 
 
 /// One stop at one place. Nothing may be lost or doubled: no connection ends within two seconds.
 async fn paused(world: &mut World, row: &Row, failpoint: &str, dice: &mut StdRng) -> Result<()> {
-    let mut talk = Talk::new();
+    let mut talk = Talk::default();
     let (first, _, people) = world.parts();
     let status = first.stop("TERM").await?;
     if !status.success() {
@@ -220,7 +219,7 @@ async fn paused(world: &mut World, row: &Row, failpoint: &str, dice: &mut StdRng
     let (deaf, _) = irc_behind(world, row.victim.is_first());
     let due = talk.due(world, &[deaf], &[]);
     match grave(world.judge(&due, PATIENCE).await?, &[]) {
-        Some(faults) => bail!("run {}: {faults}", talk.run),
+        Some(faults) => bail!("run {}: {faults}", talk.run()),
         None => Ok(()),
     }
 }

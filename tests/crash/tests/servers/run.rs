@@ -1,106 +1,15 @@
 //! People talk, one gateway dies and comes back, and everything that was said is judged.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
-use comity_people::history::{Account, Fault, Said, Script, View, report};
 use comity_people::world::{INSPIRCD, NGIRCD, tag};
-use comity_people::{Gateway, Irc, Person, World};
+use comity_people::{Gateway, Irc, Person, Talk, World};
 use rand::{Rng, rngs::StdRng};
 use tokio::time::Instant;
 
 /// How long anything may take that takes milliseconds when all is well.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
-
-/// Lines that an IRC bridge may have under way without a fence.
-pub(crate) const IRC_WINDOW: usize = 5;
-
-/// What was said in one run, by whom.
-pub(crate) struct Talk {
-    pub(crate) run: String,
-    scripts: BTreeMap<String, Script>,
-    said: Vec<Said>,
-}
-
-impl Talk {
-    pub(crate) fn new() -> Talk {
-        Talk {
-            run: tag(),
-            scripts: BTreeMap::new(),
-            said: Vec::new(),
-        }
-    }
-
-    /// How many lines were said.
-    pub(crate) fn len(&self) -> usize {
-        self.said.len()
-    }
-
-    /// One person says one to three lines at once.
-    pub(crate) async fn line(&mut self, person: &dyn Person, dice: &mut StdRng) -> Result<()> {
-        let run = &self.run;
-        let key = format!("{} {}", person.network(), person.name());
-        let script = self
-            .scripts
-            .entry(key)
-            .or_insert_with(|| Script::new(run, person));
-        let said: Vec<Said> = (0..dice.random_range(1..=3))
-            .map(|_| {
-                if dice.random_ratio(1, 6) {
-                    script.emote()
-                } else {
-                    script.text()
-                }
-            })
-            .collect();
-        let lines: Vec<_> = said.iter().map(|said| said.line.clone()).collect();
-        // Said, whether the server answered or not.
-        self.said.extend(said);
-        person.burst(&lines).await
-    }
-
-    /// What must have arrived everywhere: all of it, but of what was said on an IRC network behind a gateway that died only
-    /// what somebody saw, or what the gateway had in its journal.
-    pub(crate) fn due(&self, world: &World, deaf: &[&str], held: &[String]) -> Account {
-        let mut all = Account::new(&self.run);
-        all.add(self.said.iter().cloned());
-        let seen = all.witnessed(&world.people().map(View::of));
-        let seen: Vec<&str> = seen.said().iter().map(|said| said.token.as_str()).collect();
-        let mut due = Account::new(&self.run);
-        due.add(
-            self.said
-                .iter()
-                .filter(|said| {
-                    !deaf.contains(&said.network.as_str())
-                        || seen.contains(&said.token.as_str())
-                        || held.iter().any(|event| event.contains(&said.token))
-                })
-                .cloned(),
-        );
-        due
-    }
-}
-
-/// The faults that are none of those which the contract allows, in words; `copies` says at whom, and how many.
-pub(crate) fn grave(faults: Vec<Fault>, copies: &[(&str, usize)]) -> Option<String> {
-    let (allowed, grave): (Vec<_>, Vec<_>) = faults.into_iter().partition(|fault| {
-        matches!(fault, Fault::Doubled { observer, .. } if copies.iter().any(|(name, most)| observer == name && *most > 0))
-    });
-    for (name, most) in copies {
-        let here = allowed
-            .iter()
-            .filter(|fault| matches!(fault, Fault::Doubled { observer, .. } if observer == name))
-            .count();
-        if here > *most {
-            return Some(format!(
-                "more lines doubled than were under way: {}",
-                report(&allowed)
-            ));
-        }
-    }
-    (!grave.is_empty()).then(|| report(&grave))
-}
 
 /// Talks until the gateway has died or stopped; `Err` when it did neither.
 pub(crate) async fn talk_until_it_is_over(
