@@ -264,10 +264,14 @@ impl Driver {
                 }
                 Action::Finish { key, outcome } => self.finish(&key, outcome),
                 Action::Plan { key, parts } => self.plan(key, parts),
-                Action::Commit { ticket, incoming } => {
+                Action::Commit {
+                    ticket,
+                    incoming,
+                    write,
+                } => {
                     let reports = self.reports.clone();
                     self.tasks.push(Box::pin(async move {
-                        commit(&reports, incoming).await;
+                        commit(&reports, incoming, write).await;
                         Done::Committed(ticket)
                     }));
                 }
@@ -348,30 +352,40 @@ async fn at(instant: Option<tokio::time::Instant>) {
 
 /// Commits what a transaction brought, however long that takes. When the homeserver sends it again meanwhile, what has been
 /// taken is recognised by its event ids.
-async fn commit(reports: &Reports, incoming: Vec<Incoming>) {
+async fn commit(reports: &Reports, incoming: Vec<Incoming>, write: Option<(String, String)>) {
     failpoint::reached("matrix.parsed");
-    for some in incoming.chunks(MAX_BATCH) {
-        let mut some = some.to_vec();
-        while !try_commit(reports, &some).await {
+    let mut batches = incoming.chunks(MAX_BATCH).peekable();
+    while let Some(some) = batches.next() {
+        let mut batch = Batch {
+            incoming: some.to_vec(),
+            // True only when all of it is there.
+            writes: if batches.peek().is_none() {
+                write.iter().cloned().collect()
+            } else {
+                Vec::new()
+            },
+            ..Batch::default()
+        };
+        while reports.commit(batch.clone()).await == Verdict::Busy {
             // Receipts of our own messages are taken when nothing else is: they make room.
-            let (receipts, rest): (Vec<_>, Vec<_>) = some
+            let (receipts, rest): (Vec<_>, Vec<_>) = batch
+                .incoming
                 .iter()
                 .cloned()
                 .partition(|incoming| incoming.own.is_some());
-            if !receipts.is_empty() && !rest.is_empty() && try_commit(reports, &receipts).await {
-                some = rest;
+            let only_receipts = Batch {
+                incoming: receipts,
+                ..Batch::default()
+            };
+            if !only_receipts.incoming.is_empty()
+                && !rest.is_empty()
+                && reports.commit(only_receipts).await != Verdict::Busy
+            {
+                batch.incoming = rest;
             }
             sleep(BUSY_PAUSE).await;
         }
     }
-}
-
-async fn try_commit(reports: &Reports, incoming: &[Incoming]) -> bool {
-    let batch = Batch {
-        incoming: incoming.to_vec(),
-        ..Batch::default()
-    };
-    reports.commit(batch).await != Verdict::Busy
 }
 
 /// The listener's task writes the answer, and nothing tells when it has.

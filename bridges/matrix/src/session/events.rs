@@ -9,7 +9,7 @@ use tracing::warn;
 use super::catch_up::Page;
 use super::intake;
 use super::room::Room;
-use super::{Action, Asker, Session, Ticket};
+use super::{Action, Asker, Session, TRANSACTION_KEY, Ticket};
 use crate::wire::call::{Answer, Call, MemberState};
 use crate::wire::event::RoomEvent;
 use crate::wire::fault::Fault;
@@ -29,6 +29,7 @@ impl Session {
             };
             match next {
                 intake::Next::Later(ticket) => {
+                    self.numbers.remove(&ticket);
                     // One room that cannot be found must not hold up the others again.
                     self.rooms.values_mut().for_each(Room::settle);
                     self.actions.push_back(Action::Answer {
@@ -59,6 +60,7 @@ impl Session {
 
     /// Reads the events of a transaction in order, and what of it is for the journal.
     fn take(&mut self, now: Instant, ticket: Ticket, events: &[RoomEvent]) {
+        let number = self.numbers.remove(&ticket);
         let mut incoming = Vec::new();
         for event in events {
             self.catch_up.note(event);
@@ -91,7 +93,12 @@ impl Session {
                 taken: true,
             });
         } else {
-            self.actions.push_back(Action::Commit { ticket, incoming });
+            let write = number.map(|number| (TRANSACTION_KEY.to_owned(), number));
+            self.actions.push_back(Action::Commit {
+                ticket,
+                incoming,
+                write,
+            });
         }
     }
 

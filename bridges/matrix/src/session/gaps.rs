@@ -26,6 +26,17 @@ pub(super) struct Gaps {
 }
 
 impl Gaps {
+    /// What was kept of an earlier run: `last` is the last transaction that was committed. What came while we were down has the numbers
+    /// after it, and without it a transaction that overtakes another at our start could not be told.
+    pub(super) fn after(last: Option<&str>, now: Instant) -> Self {
+        let last = last.and_then(|last| last.parse().ok());
+        Self {
+            last,
+            watch_until: last.map(|_| now + WATCH),
+            ..Self::default()
+        }
+    }
+
     /// We came up: the homeserver recovers.
     pub(super) fn watch(&mut self, now: Instant) {
         self.watch_until = Some(now + WATCH);
@@ -96,6 +107,17 @@ mod tests {
             .map(|id| gaps.admits(now, id))
             .collect();
         assert_eq!(admitted, [true, false, true, true, true]);
+    }
+
+    #[test]
+    fn a_transaction_that_overtakes_another_at_our_start_waits_for_it() {
+        let now = Instant::now();
+        let mut gaps = Gaps::after(Some("41"), now);
+        let admitted: Vec<bool> = ["43", "42", "43", "44"]
+            .iter()
+            .map(|id| gaps.admits(now, id))
+            .collect();
+        assert_eq!(admitted, [false, true, true, true]);
     }
 
     #[test]

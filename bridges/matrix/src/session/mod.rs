@@ -95,6 +95,8 @@ pub(crate) enum Action {
     Commit {
         ticket: Ticket,
         incoming: Vec<Incoming>,
+        /// A fact to be kept with it.
+        write: Option<(String, String)>,
     },
     /// Report that something was said that nobody here will see.
     Gap(Gap),
@@ -152,6 +154,8 @@ impl Job {
 
 /// The key under which the room of an alias is kept.
 const ROOM_KEY: &str = "room/";
+/// The key under which the last transaction is kept.
+const TRANSACTION_KEY: &str = "transaction";
 
 /// One application service on one homeserver.
 pub(crate) struct Session {
@@ -163,6 +167,8 @@ pub(crate) struct Session {
     ghosts: Ghosts,
     intake: Intake,
     gaps: Gaps,
+    /// The ids of transactions that are not committed yet.
+    numbers: HashMap<Ticket, String>,
     catch_up: CatchUp,
     next_ticket: u64,
     /// The homeserver was asked to come again and makes a pause, which a ping ends.
@@ -184,7 +190,8 @@ impl Session {
         let mut session = Self {
             health: Health::new(now, &settings),
             intake: Intake::new(now),
-            gaps: Gaps::default(),
+            gaps: Gaps::after(remembered.get(TRANSACTION_KEY).map(String::as_str), now),
+            numbers: HashMap::new(),
             catch_up: CatchUp::new(now, wall),
             next_ticket: u64::MAX,
             wakes: false,
@@ -321,6 +328,7 @@ impl Session {
         events: Vec<RoomEvent>,
     ) {
         if self.gaps.admits(now, id) {
+            self.numbers.insert(ticket, id.to_owned());
             self.intake.push(now, ticket, events);
         } else {
             info!(

@@ -121,7 +121,9 @@ impl Bench {
         while let Some(action) = self.session.poll_action() {
             match action {
                 Action::Call { id, call } => self.calls.push_back((id, call)),
-                Action::Commit { ticket, incoming } => self.commits.push_back((ticket, incoming)),
+                Action::Commit {
+                    ticket, incoming, ..
+                } => self.commits.push_back((ticket, incoming)),
                 Action::Online => self.heard.push("online".into()),
                 Action::Offline(_) => self.heard.push("offline".into()),
                 Action::Channel(_, ChannelState::Joined) => self.heard.push("joined".into()),
