@@ -53,15 +53,14 @@ impl Identity {
         let signing = read_or_make(&directory.join("signing.key"), now_ms)?;
         // Once the recovery key was taken to a safe place, its hash is all that is left here.
         let hash_path = directory.join("recovery.hash");
+        if !hash_path.exists() {
+            let (recovery, _) = read_or_make(&directory.join("recovery.key"), now_ms)?;
+            let hash = recovery.public().hash();
+            write_new(&hash_path, format!("{hash}\n").as_bytes())?;
+        }
         let recovery = match fs::read_to_string(&hash_path) {
             Ok(text) if decode_hash(text.trim()).is_some() => text.trim().to_owned(),
             Ok(_) => return Err(IdentityError::Damaged(hash_path)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let (recovery, _) = read_or_make(&directory.join("recovery.key"), now_ms)?;
-                let hash = recovery.public().hash();
-                write_new(&hash_path, format!("{hash}\n").as_bytes())?;
-                hash
-            }
             Err(source) => {
                 return Err(IdentityError::File {
                     path: hash_path,
@@ -100,24 +99,17 @@ impl Identity {
 }
 
 fn read_or_make(path: &Path, now_ms: u64) -> Result<(OwnKey, u64), IdentityError> {
-    let file = match fs::read(path) {
-        Ok(bytes) => {
-            serde_json::from_slice(&bytes).map_err(|_| IdentityError::Damaged(path.to_owned()))?
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let file = make(now_ms)?;
-            let json = serde_json::to_vec(&file).expect("strings and a number");
-            write_new(path, &json)?;
-            failpoint::reached("federation.key");
-            file
-        }
-        Err(source) => {
-            return Err(IdentityError::File {
-                path: path.to_owned(),
-                source,
-            });
-        }
-    };
+    if !path.exists() {
+        let json = serde_json::to_vec(&make(now_ms)?).expect("strings and a number");
+        write_new(path, &json)?;
+        failpoint::reached("federation.key");
+    }
+    let bytes = fs::read(path).map_err(|source| IdentityError::File {
+        path: path.to_owned(),
+        source,
+    })?;
+    let file: KeyFile =
+        serde_json::from_slice(&bytes).map_err(|_| IdentityError::Damaged(path.to_owned()))?;
     let kid = Kid::parse(&file.kid).map_err(|_| IdentityError::Damaged(path.to_owned()))?;
     let seed = decode_hash(&file.seed).ok_or_else(|| IdentityError::Damaged(path.to_owned()))?;
     Ok((OwnKey::from_seed(kid, &seed), file.created_ms))
@@ -138,20 +130,27 @@ fn make(now_ms: u64) -> Result<KeyFile, IdentityError> {
     })
 }
 
-/// Writes a file that only its owner can read, whole or not at all, and on disk when it returns.
+/// Writes a file that only its owner can read, whole or not at all, and on disk when it returns. A file that is there meanwhile
+/// stays: the daemon and `comity keys` may both be the first to need it, and must not have two keys.
 fn write_new(path: &Path, bytes: &[u8]) -> Result<(), IdentityError> {
-    let temporary = path.with_extension("new");
+    let mut random = [0_u8; 8];
+    getrandom::fill(&mut random).map_err(IdentityError::Random)?;
+    let temporary = path.with_extension(format!("new-{:016x}", u64::from_le_bytes(random)));
     let write = || -> io::Result<()> {
         let mut file = fs::OpenOptions::new()
             .write(true)
-            .create(true)
-            .truncate(true)
+            .create_new(true)
             .mode(0o600)
             .open(&temporary)?;
         file.write_all(bytes)?;
         file.sync_all()?;
         failpoint::reached("federation.key");
-        fs::rename(&temporary, path)?;
+        let linked = fs::hard_link(&temporary, path);
+        fs::remove_file(&temporary)?;
+        match linked {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            _ => {}
+        }
         if let Some(directory) = path.parent() {
             fs::File::open(directory)?.sync_all()?;
         }
@@ -190,12 +189,30 @@ mod tests {
         );
     }
 
+    #[test]
+    fn whoever_comes_first_makes_the_keys_and_the_others_use_them() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let open = || Identity::open(directory.path(), 1).expect("made or read");
+        let made: Vec<Identity> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..8).map(|_| scope.spawn(open)).collect();
+            let ended = threads.into_iter();
+            ended
+                .map(|thread| thread.join().expect("no panic"))
+                .collect()
+        });
+        for other in &made {
+            assert_eq!(other.public(), made[0].public());
+            assert_eq!(other.recovery, made[0].recovery);
+        }
+        assert_eq!(fs::read_dir(directory.path()).expect("there").count(), 3);
+    }
+
     /// Every place at which a first start can be killed leaves something that the next one goes on with.
     #[test]
     fn a_first_start_that_is_cut_short_leaves_a_usable_identity() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = |name: &str| directory.path().join(name);
-        fs::write(path("signing.new"), "{\"kid\":\"k1").expect("half a key file");
+        fs::write(path("signing.new-0"), "{\"kid\":\"k1").expect("half a key file");
         let first = Identity::open(directory.path(), 1).expect("made");
         fs::remove_file(path("recovery.hash")).expect("not written yet");
         let second = Identity::open(directory.path(), 2).expect("read");
@@ -204,7 +221,7 @@ mod tests {
             (first.public(), &first.recovery)
         );
         fs::remove_file(path("recovery.hash")).expect("not written yet");
-        fs::rename(path("recovery.key"), path("recovery.new")).expect("not renamed yet");
+        fs::rename(path("recovery.key"), path("recovery.new-0")).expect("not renamed yet");
         let third = Identity::open(directory.path(), 3).expect("made anew");
         assert_eq!(third.public(), first.public());
         assert!(Identity::open(directory.path(), 4).is_ok());

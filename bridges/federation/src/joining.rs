@@ -9,6 +9,7 @@ use comity_net::Backoff;
 use futures_util::StreamExt as _;
 use futures_util::stream;
 use http::Method;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::graph::Store;
@@ -224,11 +225,17 @@ async fn join(node: &Arc<Node>, alias: Alias) -> Result<(), JoinError> {
         .await?;
     let entry = check(node, &server, room, answer, &own).await?;
     let inside = Arc::clone(node);
-    node.graph
+    let others = node
+        .graph
         .run(move |store| {
-            take_entry(&inside, store, &entry).map_err(|error| JoinError::Answer(error.to_string()))
+            take_entry(&inside, store, &entry)
+                .map_err(|error| JoinError::Answer(error.to_string()))?;
+            Ok::<_, JoinError>(store.servers(&entry.room.id)?)
         })
         .await?;
+    for other in others.iter().filter(|other| *other != node.server()) {
+        node.catch_up.entered_with(other, Instant::now());
+    }
     node.arrived.notify_one();
     Ok(())
 }
@@ -351,9 +358,10 @@ async fn check(
         .iter()
         .map(|bytes| Event::parse(bytes))
         .collect::<Result<_, _>>()?;
+    // Not of our own entry: what others say at the same time as we enter lies as deep, and is said to us.
     let depth = events
         .iter()
-        .chain(&own)
+        .filter(|event| event.origin != *node.server())
         .map(|event| event.depth)
         .max()
         .unwrap_or(0);

@@ -24,8 +24,8 @@ use crate::wire::sign::hash_text;
 
 /// How often an event is tried that the peer calls forbidden: it may not have heard of our join yet.
 const MAX_FORBIDDEN: u32 = 10;
-/// How often a peer is given what it says it needs before its own event is given up.
-const MAX_NEEDS: u32 = 10;
+/// How often an event is tried of which the peer lacks the beginnings. It asks for those itself, and for the event with them.
+const MAX_LACKING: u32 = 10;
 
 /// How many events wait for a peer, and for how long, before it is left to ask for them itself.
 const MAX_QUEUED: usize = 10_000;
@@ -86,27 +86,40 @@ impl Peers {
     }
 }
 
+/// What is not tried again.
+#[derive(Clone, Copy)]
+struct GivenUp {
+    forbidden: bool,
+    lacking: bool,
+}
+
 /// Why a round ended without everything being taken.
 enum Setback {
     /// Try again after the back-off, or after what the peer asked for.
     Later(String, Option<Duration>),
     /// The peer does not let us into the room of this event.
     Forbidden,
+    /// The peer lacks more than can be given it with a push.
+    Lacking,
     Shelf(ShelfError),
 }
 
 async fn empty(node: &Node, peer: &ServerName, task: &Task) {
     let mut backoff = Backoff::default();
-    let mut forbidden = 0;
+    let (mut forbidden, mut lacking) = (0, 0);
     loop {
-        let wait = match round(node, peer, forbidden >= MAX_FORBIDDEN).await {
+        let given_up = GivenUp {
+            forbidden: forbidden >= MAX_FORBIDDEN,
+            lacking: lacking >= MAX_LACKING,
+        };
+        let wait = match round(node, peer, given_up).await {
             Ok(true) => {
                 if backoff.tries() > 0 {
                     // It was away, or we were: what it could not push to us in that time is asked for.
                     node.catch_up.owe(peer);
                 }
                 backoff.reset();
-                forbidden = 0;
+                (forbidden, lacking) = (0, 0);
                 continue;
             }
             Ok(false) if node.peers.end(peer, task) => return,
@@ -114,6 +127,12 @@ async fn empty(node: &Node, peer: &ServerName, task: &Task) {
             Err(Setback::Forbidden) => {
                 forbidden += 1;
                 backoff.next_wait()
+            }
+            Err(Setback::Lacking) => {
+                lacking += 1;
+                // Heard from it is all the time now: every page that it asks for.
+                tokio::time::sleep(backoff.next_wait()).await;
+                continue;
             }
             Err(Setback::Later(why, after)) => {
                 if backoff.tries() == 0 {
@@ -152,7 +171,7 @@ async fn give_up_long_queue(node: &Node, peer: &ServerName) {
 }
 
 /// Pushes what comes first in the queue. Returns false when the queue is empty.
-async fn round(node: &Node, peer: &ServerName, drop_forbidden: bool) -> Result<bool, Setback> {
+async fn round(node: &Node, peer: &ServerName, given_up: GivenUp) -> Result<bool, Setback> {
     if !node.lists.admit(peer) {
         return Err(Setback::Later("shut out by allow or deny".to_owned(), None));
     }
@@ -168,12 +187,15 @@ async fn round(node: &Node, peer: &ServerName, drop_forbidden: bool) -> Result<b
         let forbidden = result.code.as_deref() == Some("forbidden");
         match result.status {
             Status::Ok | Status::Dup | Status::Pending => done.push(event.arrival),
-            Status::Need => {
-                if supply(node, peer, event, result.need).await? {
-                    done.push(event.arrival);
-                }
+            Status::Need if supply(node, peer, event, result.need).await? => {
+                done.push(event.arrival);
             }
-            Status::Reject if forbidden && !drop_forbidden => {
+            Status::Need if given_up.lacking => {
+                tracing::info!(%peer, event = %event.id, "the peer lacks what it builds on, and is left to ask for both");
+                done.push(event.arrival);
+            }
+            Status::Need => setback = setback.or(Some(Setback::Lacking)),
+            Status::Reject if forbidden && !given_up.forbidden => {
                 setback = setback.or(Some(Setback::Forbidden))
             }
             Status::Reject => {
@@ -251,35 +273,27 @@ async fn push(
     Ok(answer.results)
 }
 
-/// Gives the peer what an event of ours builds on, as it could not fetch that itself, and then the event again.
+/// Gives the peer what an event of ours builds on, as it could not fetch that itself, and then the event again. Returns false when
+/// the peer lacks more than that: then it asks for all of it (PROTOCOL 16.2).
 async fn supply(
     node: &Node,
     peer: &ServerName,
     event: &Queued,
-    need: Vec<EventId>,
+    mut need: Vec<EventId>,
 ) -> Result<bool, Setback> {
-    let mut stack = vec![event.clone()];
-    let mut need = need;
-    for _ in 0..MAX_NEEDS {
-        need.truncate(MAX_PUSH_EVENTS);
-        let (room, ids) = (event.room.clone(), need.clone());
-        let found = node
-            .graph
-            .run(move |store| store.queued(&room, &ids))
-            .await
-            .map_err(Setback::Shelf)?;
-        if found.is_empty() {
-            break;
-        }
-        stack.splice(0..0, found);
-        stack.truncate(MAX_PUSH_EVENTS);
-        let results = push(node, peer, &stack).await?;
-        need = results.into_iter().flat_map(|result| result.need).collect();
-        if need.is_empty() {
-            return Ok(true);
-        }
+    need.truncate(MAX_PUSH_EVENTS - 1);
+    let room = event.room.clone();
+    let mut events = node
+        .graph
+        .run(move |store| store.queued(&room, &need))
+        .await
+        .map_err(Setback::Shelf)?;
+    if events.is_empty() {
+        return Ok(false);
     }
-    // It knows now that it lacks something, and asks for that itself (PROTOCOL 16.2).
-    tracing::info!(%peer, event = %event.id, "peer lacks too much to be given it with a push");
-    Ok(true)
+    events.push(event.clone());
+    let results = push(node, peer, &events).await?;
+    Ok(results
+        .last()
+        .is_some_and(|last| last.status != Status::Need))
 }

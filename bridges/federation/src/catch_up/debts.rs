@@ -14,6 +14,8 @@ use crate::ident::{RoomId, ServerName};
 const ASKED_LATELY: Duration = Duration::from_secs(60);
 /// A peer that pushes what we lack the beginnings of is asked no more often than this.
 const LACKING_PAUSE: Duration = Duration::from_secs(10);
+/// How long the others in a room may take to hear that we have entered it.
+const ENTERED_PAUSE: Duration = Duration::from_secs(5);
 /// A peer that is heard from is asked at once, but no more often than this when that does not succeed.
 const HEARD_PAUSE: Duration = Duration::from_secs(1);
 /// A peer that names what nobody has makes us tell of a gap no more often than this.
@@ -47,6 +49,11 @@ impl CatchUp {
         self.due(peer, |_| Some(Instant::now()));
     }
 
+    /// We have entered a room in which the peer is. What it said before it heard of that is not pushed to us.
+    pub fn entered_with(&self, peer: &ServerName, now: Instant) {
+        self.due(peer, |_| Some(now + ENTERED_PAUSE));
+    }
+
     /// The peer has asked us. Perhaps it could not reach us before.
     pub fn asked_by(&self, peer: &ServerName, now: Instant) {
         self.due(peer, |debt| {
@@ -73,6 +80,13 @@ impl CatchUp {
             *due = next.map_or(now, |next| next.max(now)).min(*due);
             self.changed.notify_one();
         }
+    }
+
+    /// Whether the peer is being asked now, or about to be.
+    pub fn is_asking(&self, peer: &ServerName) -> bool {
+        let peers = self.lock();
+        let debt = peers.get(peer);
+        debt.is_some_and(|debt| debt.running || debt.due.is_some_and(|due| due <= Instant::now()))
     }
 
     /// Waits for the next peer to ask, and takes it that it is asked now.

@@ -63,8 +63,10 @@ pub(super) async fn receive(
         if work.is_done() {
             break;
         }
-        let progress =
-            fetch_keys(node, &mut work).await | fetch_events(node, peer, &mut work).await;
+        // What it builds on may be part of what this peer is being asked for now: no need to go there step by step.
+        let is_asked = node.catch_up.is_asking(peer);
+        let keys = fetch_keys(node, &mut work).await;
+        let progress = keys | (!is_asked && fetch_events(node, peer, &mut work).await);
         if !progress {
             work.last = true;
             work = run(node, peer, work).await?;
