@@ -15,6 +15,7 @@ use super::Router;
 use super::gaps;
 use super::grumbles::{Grumble, Grumbles};
 use super::loop_guard::{Breaker, Finding};
+use super::pace::Pace;
 use super::pauses::Pauses;
 use super::quota::{Quota, Turn};
 use crate::board::Board;
@@ -32,6 +33,7 @@ pub struct Gate {
     quota: Quota,
     breaker: Arc<Breaker>,
     pauses: Pauses,
+    pace: Pace,
     /// Networks whose gaps are said in the rooms' other channels.
     say_gaps: HashSet<NetworkName>,
     grumbles: Grumbles,
@@ -54,6 +56,13 @@ impl Gate {
         let say_gaps = say_gaps.map(|network| network.name.clone()).collect();
         let router = Router::new(&config.gateway.domain, &rooms);
         let breaker = Arc::new(Breaker::new(&rooms));
+        let mut pace = Pace::default();
+        for (room, channels) in &rooms {
+            if let Some(tail) = journal.tail(room) {
+                let lanes = channels.iter().filter_map(|channel| board.channel(channel));
+                pace.add(room.clone(), tail.head(), lanes.cloned());
+            }
+        }
         let logs = rooms.into_iter().filter_map(|(room, channels)| {
             let head = journal.tail(&room)?.head();
             Some((room, channels, head))
@@ -62,6 +71,7 @@ impl Gate {
             quota: Quota::new(&config.journal, &board, &networks, logs),
             pauses: Pauses::new(Arc::clone(&board), metrics.clone()),
             breaker,
+            pace,
             router,
             journal,
             board,
@@ -225,6 +235,12 @@ impl Gate {
     }
 }
 
+/// The rooms of a batch, each run of entries once.
+fn in_turn(rooms: &[Option<RoomAddress>]) -> impl Iterator<Item = &RoomAddress> {
+    let runs = rooms.chunk_by(|one, other| one == other);
+    runs.filter_map(|run| run.first().and_then(Option::as_ref))
+}
+
 #[async_trait]
 impl Intake for Gate {
     async fn commit(&self, network: &NetworkName, batch: Batch) -> Answer {
@@ -270,6 +286,9 @@ impl Intake for Gate {
                     self.grumble(network, refusal.as_str(), "refused by the router");
                 }
             }
+        }
+        for room in in_turn(&rooms) {
+            self.pace.keep(room).await;
         }
         Answer::Committed(verdicts)
     }

@@ -9,6 +9,7 @@ mod grumbles;
 mod identity;
 mod intake;
 mod loop_guard;
+mod pace;
 mod pauses;
 mod policy;
 mod quota;
