@@ -26,6 +26,8 @@ const MIN_FREE: usize = 100;
 const MAX_FAILURES: u32 = 5;
 /// How far the room's clock may be from ours.
 const SLACK_MS: i64 = 60 * 1_000;
+/// What is so much older than the last message heard cannot be after it, whatever the room's clock.
+const TOO_OLD_MS: i64 = 24 * 60 * 60 * 1_000;
 
 /// An archive being read.
 #[derive(Debug)]
@@ -39,6 +41,8 @@ pub(super) struct CatchUp {
     failures: u32,
     /// The gateway had no place for all of this page.
     overflowed: bool,
+    /// The archive does not know the place that this page begins at.
+    is_lost: bool,
     /// The last message of this page that was told.
     told: Option<String>,
     /// The one message that was asked for, to know where the archive begins or ends.
@@ -64,6 +68,7 @@ impl CatchUp {
             next,
             failures: 0,
             overflowed: false,
+            is_lost: false,
             told: None,
             probe: None,
         }
@@ -145,7 +150,17 @@ impl Room {
             catch_up.probe = Some((archived.id.to_owned(), archived.stamp_ms));
             return;
         }
-        if catch_up.overflowed {
+        let heard = self.mark.as_ref().map_or(i64::MIN, |mark| mark.heard_ms);
+        if matches!(catch_up.from, From::After(_))
+            && catch_up.told.is_none()
+            && archived
+                .stamp_ms
+                .is_some_and(|ms| ms < heard.min(cx.wall_ms) - TOO_OLD_MS)
+        {
+            // ejabberd 23.01 does not say that it does not know a place: it begins at its beginning.
+            catch_up.is_lost = true;
+        }
+        if catch_up.overflowed || catch_up.is_lost {
             return;
         }
         let from = archived.message.attr("from").and_then(Jid::parse);
@@ -175,6 +190,7 @@ impl Room {
         };
         catch_up.query = None;
         match (catch_up.goal, answer) {
+            (Goal::Read, Ok(_)) if catch_up.is_lost => self.look_for_oldest(cx, now),
             (Goal::Read, Ok(iq)) => {
                 catch_up.failures = 0;
                 let fin = archive::fin(iq, &catch_up.from);
@@ -207,8 +223,7 @@ impl Room {
                 if fault.condition == "item-not-found"
                     && matches!(catch_up.from, From::After(_)) =>
             {
-                *catch_up = CatchUp::new(Goal::Oldest, From::Beginning, now);
-                self.ask_page(cx, now);
+                self.look_for_oldest(cx, now);
             }
             (_, Err(fault)) if is_passing(&fault) => self.page_failed(cx, &fault.why(), now),
             (_, Err(fault)) => {
@@ -217,6 +232,11 @@ impl Room {
                 self.give_archive_up(cx, &fault.why(), now);
             }
         }
+    }
+
+    fn look_for_oldest(&mut self, cx: &mut Context, now: Instant) {
+        self.catch_up = Some(CatchUp::new(Goal::Oldest, From::Beginning, now));
+        self.ask_page(cx, now);
     }
 
     /// Our place is not in the archive. With the oldest message it is known whether anything is missing between.

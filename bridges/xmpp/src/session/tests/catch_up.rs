@@ -153,6 +153,26 @@ fn a_place_that_the_archive_has_lost_is_found_again_by_time_and_what_is_missing_
 }
 
 #[test]
+fn an_archive_that_begins_anew_for_a_place_it_does_not_know_is_not_imported() {
+    let mut s = missed("gone", -60);
+    let query = s.last_query();
+    for day in [9, 8] {
+        let id = format!("old-{day}");
+        s.server(&archived_line(&query, "bob", &id, "old", -day * 86_400));
+    }
+    s.answer("mam:2", &more("old-8"));
+    s.sent("<iq", &["<max>1</max>"]);
+    let query = s.last_query();
+    s.server(&archived_line(&query, "bob", "old-9", "old", -9 * 86_400));
+    s.answer("mam:2", &more("old-9"));
+    s.sent("<iq", &["<value>2024-11-22T12:51:20Z</value>"]);
+    let query = s.last_query();
+    s.server(&archived_line(&query, "bob", "new", "missed", -20));
+    s.answer("mam:2", COMPLETE);
+    assert_eq!(s.told(), ["joined", "said by bob: missed"]);
+}
+
+#[test]
 fn an_archive_that_does_not_answer_is_asked_again_and_given_up_in_the_end() {
     let mut s = missed("sid-1", -60);
     s.server(&line("bob", "sid-9", "now"));
