@@ -100,7 +100,12 @@ impl JournalError {
             return self;
         };
         let path = path.to_owned();
+        let extended = source.sqlite_error().map(|error| error.extended_code);
         match source.sqlite_error_code() {
+            // The index of the write-ahead log is a file of its own, and has no better word for it.
+            _ if extended == Some(rusqlite::ffi::SQLITE_IOERR_SHMSIZE) => {
+                JournalError::NoSpace { path, source }
+            }
             Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
                 JournalError::Damaged { path, source }
             }
@@ -141,6 +146,8 @@ enum Ask {
     Close,
     #[cfg(test)]
     Hold(std::sync::mpsc::Receiver<()>),
+    #[cfg(test)]
+    Do(Box<dyn FnOnce(&mut sqlite::Store) + Send>),
 }
 
 /// The open journal. Cheap to clone.
@@ -180,11 +187,11 @@ impl Journal {
     pub fn open(
         dir: &Path,
         rooms: &[(RoomAddress, Vec<Channel>)],
-        _config: &JournalConfig,
+        config: &JournalConfig,
         metrics: Metrics,
     ) -> Result<(Journal, JournalThreads), JournalError> {
         let files = sqlite::Files::open(dir)?;
-        let store = sqlite::Store::open(&files)?;
+        let store = sqlite::Store::open(&files, rooms, config)?;
         let reader = Arc::new(Mutex::new(sqlite::Reader::open(&files)?));
         let mut tails = BTreeMap::new();
         for (room, _) in rooms {
@@ -445,6 +452,24 @@ impl Journal {
             .map_err(|_| "closed")
             .expect("the journal is open");
         thaw
+    }
+
+    /// Runs this in the writing thread: for tests of what happens there.
+    #[cfg(test)]
+    pub(crate) async fn in_store<T: Send + 'static>(
+        &self,
+        ask: impl FnOnce(&mut sqlite::Store) -> T + Send + 'static,
+    ) -> T {
+        let (reply, answer) = oneshot::channel();
+        let ask = Ask::Do(Box::new(move |store| {
+            reply.send(ask(store)).ok();
+        }));
+        self.asks
+            .send(ask)
+            .await
+            .map_err(|_| "closed")
+            .expect("the journal is open");
+        answer.await.expect("the journal is open")
     }
 }
 

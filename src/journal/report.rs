@@ -99,7 +99,7 @@ pub struct Append {
 
 /// An [`Append`] with everything done that needs no log: the writing thread is the one that all others wait for.
 #[derive(Debug)]
-pub(super) struct Prepared {
+pub(crate) struct Prepared {
     pub(super) network: NetworkName,
     pub(super) entries: Vec<PreparedEntry>,
     pub(super) cursor: Option<Cursor>,
@@ -107,7 +107,7 @@ pub(super) struct Prepared {
 }
 
 #[derive(Debug)]
-pub(super) enum PreparedEntry {
+pub(crate) enum PreparedEntry {
     /// Complete but for its `seq`.
     Whole(Whole),
     /// Its references are to be looked up.
@@ -118,7 +118,7 @@ pub(super) enum PreparedEntry {
 
 /// An event that waits for its `seq` alone. The stored JSON has 0 there; the row's place says what it is.
 #[derive(Debug)]
-pub(super) struct Whole {
+pub(crate) struct Whole {
     pub(super) event: Arc<Event>,
     pub(super) channel: Channel,
     pub(super) json: String,

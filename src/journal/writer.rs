@@ -95,6 +95,8 @@ impl Writer {
                     Ask::Close => closing = true,
                     #[cfg(test)]
                     Ask::Hold(thaw) => drop(thaw.recv()),
+                    #[cfg(test)]
+                    Ask::Do(ask) => ask(&mut self.store),
                 }
             }
             if !(appends.is_empty() && self.lanes.is_empty()) {

@@ -3,6 +3,8 @@
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
@@ -13,6 +15,7 @@ use crate::journal::JournalError;
 #[derive(Debug)]
 pub(crate) struct Files {
     database: PathBuf,
+    rewritten: Arc<AtomicU64>,
     _lock: File,
 }
 
@@ -39,6 +42,7 @@ impl Files {
         match lock.try_lock() {
             Ok(()) => Ok(Files {
                 database: dir.join("journal.sqlite"),
+                rewritten: Arc::default(),
                 _lock: lock,
             }),
             Err(TryLockError::WouldBlock) => Err(JournalError::InUse(dir.to_owned())),
@@ -54,11 +58,15 @@ impl Files {
     pub(super) fn writer(&self) -> Result<Connection, rusqlite::Error> {
         let connection = Connection::open(&self.database)?;
         connection.busy_timeout(Duration::from_secs(30))?;
+        // Says something to a new file only.
+        connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
         connection.pragma_update(None, "journal_mode", "WAL")?;
+        // What was erased is not to be found in the file's corners.
+        connection.pragma_update(None, "secure_delete", "FAST")?;
         connection.pragma_update(None, "synchronous", "FULL")?;
         connection.pragma_update(None, "wal_autocheckpoint", 0)?;
         connection.pragma_update(None, "cache_size", -8000)?;
-        connection.set_prepared_statement_cache_capacity(32);
+        connection.set_prepared_statement_cache_capacity(64);
         Ok(connection)
     }
 
@@ -71,8 +79,13 @@ impl Files {
         connection.busy_timeout(Duration::from_secs(30))?;
         connection.pragma_update(None, "synchronous", "FULL")?;
         connection.pragma_update(None, "cache_size", -2000)?;
-        connection.set_prepared_statement_cache_capacity(16);
+        connection.set_prepared_statement_cache_capacity(32);
         Ok(connection)
+    }
+
+    /// Counts how often something that was there was emptied or let go of, so that nobody shows it from memory.
+    pub(super) fn rewritten(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.rewritten)
     }
 
     /// The database.

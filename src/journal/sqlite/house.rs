@@ -1,4 +1,5 @@
-//! What is done when there is nothing else to do: reports whose target never came are let go of.
+//! What is done when there is nothing else to do: reports whose target never came are let go of, what was taken back is emptied, old events
+//! go, and the file shrinks.
 
 use std::time::{Duration, Instant};
 
@@ -9,6 +10,9 @@ use super::store::Store;
 
 /// How long a report may wait for what it refers to.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Free pages given back to the file system in one step.
+const PAGES: u64 = 256;
 
 /// One step of keeping house.
 #[derive(Debug, Default)]
@@ -29,7 +33,31 @@ impl Store {
             kept.expired = self.expire(limit)?;
             kept.pages += kept.expired.len() as u64;
         }
+        let erased = self.erase()?;
+        let (forgotten, more) = self.forget_old()?;
+        let shrunk = if more { 0 } else { self.shrink()? };
+        kept.pages += erased + forgotten + shrunk;
+        kept.more = more || shrunk > 0;
         Ok(kept)
+    }
+
+    /// Gives free pages back, unless they are so few that new events soon need them.
+    fn shrink(&self) -> Result<u64, rusqlite::Error> {
+        let pragma = |name: &str| -> Result<u64, rusqlite::Error> {
+            self.connection
+                .pragma_query_value(None, name, |row| row.get(0))
+        };
+        let free = pragma("freelist_count")?;
+        if free <= (pragma("page_count")? / 10).max(PAGES) {
+            return Ok(0);
+        }
+        let mut query = self
+            .connection
+            .prepare(&format!("PRAGMA incremental_vacuum({PAGES})"))?;
+        let mut rows = query.query([])?;
+        // One row a page.
+        while rows.next()?.is_some() {}
+        Ok(free - pragma("freelist_count")?)
     }
 
     /// Lets go of the reports that have waited since before `limit`. The same report may come again.

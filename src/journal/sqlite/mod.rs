@@ -1,6 +1,8 @@
 //! What only SQLite can do: files, schema, the commit, reading, checkpoints.
 
+mod age;
 mod checkpoints;
+mod erasure;
 mod files;
 mod group;
 mod house;
@@ -9,6 +11,7 @@ mod memory;
 mod pages;
 mod people;
 mod reader;
+mod retention;
 mod schema;
 mod store;
 
@@ -19,6 +22,8 @@ pub(super) use checkpoints::checkpoints;
 pub(super) use files::Files;
 pub(super) use people::DeadAsk;
 pub(super) use reader::Reader;
+#[cfg(test)]
+pub(super) use schema::make_format_1;
 pub(super) use store::{Committed, Fresh, Store};
 
 /// Where an event is: the room's number and `seq` in one integer, so that a room's log is one range of the table.

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use comity_bridge::{
     Channel, Cursor, EventId, NativeId, NetworkName, Plan, Remembered, RoomAddress, Timestamp,
@@ -18,6 +20,9 @@ use crate::journal::{
 pub(crate) struct Reader {
     pub(super) connection: Connection,
     pages: Pages,
+    /// See [`Files::rewritten`], and how much of it the pages know.
+    rewritten: Arc<AtomicU64>,
+    seen: u64,
 }
 
 /// What one part of a delivery is called: `seq`, part, native ids.
@@ -83,6 +88,8 @@ impl Reader {
         Ok(Reader {
             connection: files.another()?,
             pages: Pages::default(),
+            rewritten: files.rewritten(),
+            seen: 0,
         })
     }
 
@@ -133,6 +140,10 @@ impl Reader {
         after: u64,
         head: u64,
     ) -> Result<Vec<Logged>, rusqlite::Error> {
+        let rewritten = self.rewritten.load(Ordering::Acquire);
+        if rewritten != std::mem::replace(&mut self.seen, rewritten) {
+            self.pages = Pages::default();
+        }
         self.pages.events(&self.connection, room, after, head)
     }
 

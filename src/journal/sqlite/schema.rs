@@ -174,6 +174,9 @@ pub(super) fn migrate(connection: &mut Connection) -> Result<(), JournalError> {
     if found > known {
         return Err(JournalError::Newer { found, known });
     }
+    if found == 1 {
+        make_shrinkable(connection);
+    }
     for (format, step) in (1_i64..).zip(STEPS).filter(|(format, _)| *format > found) {
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         transaction.execute_batch(step)?;
@@ -183,4 +186,29 @@ pub(super) fn migrate(connection: &mut Connection) -> Result<(), JournalError> {
         tracing::info!(format, "the journal has a new format");
     }
     Ok(())
+}
+
+/// Journals of format 1 could not give pages back to the file system. Where there is no space for a second copy, they never will, and work all the same:
+/// free pages are used again. A kill leaves the file as it was before or as it is to be.
+fn make_shrinkable(connection: &Connection) {
+    let mode: Result<i64, _> = connection.pragma_query_value(None, "auto_vacuum", |row| row.get(0));
+    if mode == Ok(2) {
+        return;
+    }
+    let rewritten = connection
+        .pragma_update(None, "auto_vacuum", "INCREMENTAL")
+        .and_then(|()| connection.execute_batch("VACUUM"));
+    if let Err(error) = rewritten {
+        tracing::warn!(%error, "the journal's file cannot be made to shrink when events are let go of");
+    }
+    failpoint::reached("journal.migrating");
+}
+
+/// A journal as the first version made it.
+#[cfg(test)]
+pub(crate) fn make_format_1(connection: &Connection) {
+    connection.execute_batch(STEPS[0]).expect("step 1");
+    connection
+        .pragma_update(None, "user_version", 1)
+        .expect("the format");
 }

@@ -2,15 +2,19 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
-use comity_bridge::{Clock, RoomAddress, Verdict, failpoint};
+use comity_bridge::{Channel, Clock, RoomAddress, Verdict, failpoint};
 use rusqlite::{Connection, TransactionBehavior};
 
 use super::Files;
 use super::group::Group;
 use super::memory::Memory;
 use super::people::DeadAsk;
+use super::retention::Retention;
 use super::schema::migrate;
+use crate::config::JournalConfig;
 use crate::journal::report::Prepared;
 use crate::journal::{JournalError, LaneId, LaneWrite};
 
@@ -20,6 +24,9 @@ pub(crate) use super::memory::Fresh;
 pub(crate) struct Store {
     pub(super) connection: Connection,
     pub(super) memory: Memory,
+    pub(super) retention: Retention,
+    /// See [`Files::rewritten`].
+    pub(super) rewritten: Arc<AtomicU64>,
     pub(super) clock: Clock,
 }
 
@@ -32,15 +39,23 @@ pub(crate) struct Committed {
 }
 
 impl Store {
-    pub(crate) fn open(files: &Files) -> Result<Store, JournalError> {
+    pub(crate) fn open(
+        files: &Files,
+        rooms: &[(RoomAddress, Vec<Channel>)],
+        config: &JournalConfig,
+    ) -> Result<Store, JournalError> {
         let path: PathBuf = files.database().to_owned();
         let open = || -> Result<Store, JournalError> {
             let mut connection = files.writer()?;
             migrate(&mut connection)?;
+            let clock = Clock::System;
+            let wall = clock.now().0;
             Ok(Store {
+                retention: Retention::load(&connection, config.keep, rooms, wall)?,
                 memory: Memory::load(&connection)?,
                 connection,
-                clock: Clock::System,
+                clock,
+                rewritten: files.rewritten(),
             })
         };
         open().map_err(|error| error.at(&path))
@@ -104,5 +119,37 @@ impl Store {
         transaction.commit()?;
         self.memory.absorb(delta);
         Ok(lane)
+    }
+}
+
+/// What tests of the journal need to reach.
+#[cfg(test)]
+impl Store {
+    pub(crate) fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    pub(crate) fn set_clock(&mut self, clock: Clock) {
+        self.clock = clock;
+    }
+
+    /// So much time has passed; everything that is old enough is let go of.
+    pub(crate) fn pass(&mut self, elapsed: std::time::Duration) {
+        let mut elapsed = elapsed;
+        while self
+            .forget_after(elapsed)
+            .expect("the file can be written")
+            .1
+        {
+            elapsed = std::time::Duration::ZERO;
+        }
+        self.erase().expect("the file can be written");
+        while self.keep_house().expect("the file can be written").more {}
+    }
+
+    /// A minute has passed for whatever waits.
+    pub(crate) fn lose_patience(&mut self) -> usize {
+        let later = std::time::Instant::now() + std::time::Duration::from_secs(1);
+        self.expire(later).expect("the file can be written").len()
     }
 }

@@ -1,4 +1,15 @@
-use comity_bridge::event::{Edit, Message, MessageKind};
+//! What the journal promises, asked of it as the gateway does.
+
+mod damage;
+mod full;
+mod letters;
+mod migration;
+mod model;
+
+mod retention;
+mod waiting;
+
+use comity_bridge::event::{Edit, Message, MessageKind, React, ReactAction, Redact};
 use comity_bridge::{Author, Content, Cursor, NativeRef, SourceId, Text, Timestamp, UserAddress};
 
 use super::*;
@@ -20,6 +31,16 @@ impl Fixture {
 
     fn open(&self) -> (Journal, JournalThreads) {
         self.try_open().expect("the journal opens")
+    }
+
+    /// The lane of `home/!r`, and one of `libera/#rust`, so that both hold retention up.
+    async fn lanes(&self, journal: &Journal) -> [LaneId; 2] {
+        let mut lanes = Vec::new();
+        for name in ["home/!r", "libera/#rust"] {
+            let lane = journal.lane(self.room(), &channel(name)).await;
+            lanes.push(lane.expect("a lane").0);
+        }
+        [lanes[0], lanes[1]]
     }
 
     fn try_open(&self) -> Result<(Journal, JournalThreads), JournalError> {
@@ -70,6 +91,56 @@ fn said(number: u64) -> Entry {
             Text::plain(format!("line {number}")),
         )),
     )
+}
+
+fn edit(number: u64, target: &str, text: &str) -> Entry {
+    draft(
+        number,
+        Content::Edit(Edit {
+            target: target.into(),
+            text: Text::plain(text),
+            unknown: BTreeMap::new(),
+        }),
+    )
+}
+
+fn redact(number: u64, target: &str) -> Entry {
+    draft(
+        number,
+        Content::Redact(Redact {
+            target: target.into(),
+            reason: None,
+            unknown: BTreeMap::new(),
+        }),
+    )
+}
+
+fn react(number: u64, target: &str) -> Entry {
+    draft(
+        number,
+        Content::React(React {
+            target: target.into(),
+            action: ReactAction::Add,
+            emoji: "+1".to_owned(),
+            unknown: BTreeMap::new(),
+        }),
+    )
+}
+
+/// Commits a lane's progress.
+async fn write(journal: &Journal, lane: LaneId, write: LaneWrite) {
+    let durable = journal.write_lane(lane, write).await.expect("open");
+    durable.await.expect("durable");
+}
+
+/// The lane has finished with everything up to here.
+async fn finish(journal: &Journal, lane: LaneId, done: u64) {
+    let progress = LaneWrite {
+        done,
+        tried: done,
+        ..LaneWrite::default()
+    };
+    write(journal, lane, progress).await;
 }
 
 fn append(entries: Vec<Entry>) -> Append {
@@ -192,33 +263,18 @@ async fn a_native_reference_is_resolved_to_where_the_message_was_born_or_shown()
         .lane(fixture.room(), &channel("libera/#rust"))
         .await
         .expect("a lane");
-    let write = LaneWrite {
+    let progress = LaneWrite {
         done: 1,
         tried: 3,
         parts: vec![(1, 0, vec![NativeId::from("$shown")])],
         ..LaneWrite::default()
     };
-    journal
-        .write_lane(lane, write)
-        .await
-        .expect("open")
-        .await
-        .expect("durable");
-    let edit = |number, target: &str| {
-        draft(
-            number,
-            Content::Edit(Edit {
-                target: target.into(),
-                text: Text::plain("x"),
-                unknown: BTreeMap::new(),
-            }),
-        )
-    };
+    write(&journal, lane, progress).await;
     let verdicts = journal
         .append(append(vec![
-            edit(2, "native-1"),
-            edit(3, "$shown"),
-            edit(4, "$nobody"),
+            edit(2, "native-1", "x"),
+            edit(3, "$shown", "x"),
+            edit(4, "$nobody", "x"),
         ]))
         .await;
     let expected = [
@@ -256,7 +312,7 @@ async fn a_lane_finds_its_place_its_plans_and_its_dead_letters_again() {
         reason: "forbidden: +m".to_owned(),
         at: Timestamp(9),
     };
-    let write = LaneWrite {
+    let progress = LaneWrite {
         done: 1,
         tried: 5,
         parts: vec![(2, 0, vec![NativeId::from("$a")]), (2, 1, Vec::new())],
@@ -267,12 +323,7 @@ async fn a_lane_finds_its_place_its_plans_and_its_dead_letters_again() {
         dead: vec![letter.clone()],
         ..LaneWrite::default()
     };
-    journal
-        .write_lane(lane, write)
-        .await
-        .expect("open")
-        .await
-        .expect("durable");
+    write(&journal, lane, progress).await;
     drop(journal);
     threads.join();
 

@@ -1,0 +1,186 @@
+//! A disk that does not give back what it was given.
+
+use std::fs::OpenOptions;
+use std::os::unix::fs::FileExt;
+
+use super::*;
+
+impl Fixture {
+    fn database(&self) -> PathBuf {
+        self.dir.path().join("journal.sqlite")
+    }
+
+    /// Opens the journal, puts these into it and closes it, with all of it in the database and nothing in the log before it.
+    async fn filled(&self, events: RangeInclusive<u64>) {
+        let (journal, threads) = self.open();
+        self.lanes(&journal).await;
+        journal.append(append(events.map(said).collect())).await;
+        drop(journal);
+        threads.join();
+        let connection = rusqlite::Connection::open(self.database()).expect("open");
+        connection
+            .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+            .expect("a checkpoint");
+    }
+}
+
+/// The whole log, page by page.
+async fn read_all(journal: &Journal, lane: LaneId) -> Vec<Logged> {
+    let mut log: Vec<Logged> = Vec::new();
+    loop {
+        let after = log.last().map_or(0, Logged::seq);
+        let page = journal.events(lane, after).await.expect("read");
+        if page.is_empty() {
+            return log;
+        }
+        log.extend(page);
+    }
+}
+
+#[tokio::test]
+async fn a_row_that_is_no_event_has_its_place_in_the_log_and_hides_no_other() {
+    let fixture = Fixture::new();
+    fixture.filled(1..=5).await;
+    let connection = rusqlite::Connection::open(fixture.database()).expect("open");
+    connection
+        .execute_batch(
+            "UPDATE events SET json = substr(json, 1, 40) WHERE place & 0xffffffffff = 2;
+             DELETE FROM events WHERE place & 0xffffffffff = 4;",
+        )
+        .expect("write");
+    drop(connection);
+    let (journal, _threads) = fixture.open();
+    let [lane, _] = fixture.lanes(&journal).await;
+    let log = read_all(&journal, lane).await;
+    assert_eq!(
+        log.iter().map(Logged::seq).collect::<Vec<_>>(),
+        [1, 2, 3, 4, 5]
+    );
+    assert_eq!(seqs_and_ids(&log), [(1, id(1)), (3, id(3)), (5, id(5))]);
+    assert!(
+        journal
+            .dead_show(&channel("home/!r"), id(2))
+            .await
+            .expect("read")
+            .is_none()
+    );
+    let letter = DeadLetter {
+        seq: 2,
+        parked: true,
+        reason: "damaged".to_owned(),
+        at: Timestamp(1),
+    };
+    let parked = LaneWrite {
+        done: 5,
+        tried: 5,
+        dead: vec![letter],
+        ..LaneWrite::default()
+    };
+    write(&journal, lane, parked).await;
+    let (entry, about) = journal
+        .dead_show(&channel("home/!r"), id(2))
+        .await
+        .expect("read")
+        .expect("parked");
+    assert_eq!((entry.seq, about.event()), (2, None));
+}
+
+#[tokio::test]
+async fn a_page_that_cannot_be_read_takes_no_other_with_it() {
+    let fixture = Fixture::new();
+    fixture.filled(1..=500).await;
+    // Overwrites the page that has the 250th event's text.
+    let bytes = std::fs::read(fixture.database()).expect("read");
+    let needle = b"\"line 250\"";
+    let found = bytes
+        .windows(needle.len())
+        .position(|window| window == needle);
+    let page = found.expect("the text is in the file") / 4096;
+    let file = OpenOptions::new()
+        .write(true)
+        .open(fixture.database())
+        .expect("open");
+    file.write_all_at(&[0xff; 4096], page as u64 * 4096)
+        .expect("write");
+    drop(file);
+
+    let (journal, _threads) = fixture.open();
+    let [lane, _] = fixture.lanes(&journal).await;
+    let log = read_all(&journal, lane).await;
+    assert_eq!(
+        log.iter().map(Logged::seq).collect::<Vec<_>>(),
+        (1..=500).collect::<Vec<_>>()
+    );
+    let damaged: Vec<u64> = log
+        .iter()
+        .filter(|logged| logged.event().is_none())
+        .map(Logged::seq)
+        .collect();
+    assert!(damaged.contains(&250) && damaged.len() < 30, "{damaged:?}");
+    let more = journal.append(append(vec![said(501)])).await;
+    assert_eq!(
+        more,
+        Some(vec![Verdict::Accepted(id(501))]),
+        "the rest goes on"
+    );
+}
+
+#[tokio::test]
+async fn a_commit_that_touches_what_is_damaged_is_refused_and_others_are_not() {
+    let fixture = Fixture::new();
+    fixture.filled(1..=2000).await;
+    let bytes = std::fs::read(fixture.database()).expect("read");
+    let connection = rusqlite::Connection::open(fixture.database()).expect("open");
+    let root: usize = connection
+        .query_row(
+            "SELECT rootpage FROM sqlite_schema WHERE name = 'natives'",
+            [],
+            |row| row.get(0),
+        )
+        .expect("read");
+    drop(connection);
+    let file = OpenOptions::new()
+        .write(true)
+        .open(fixture.database())
+        .expect("open");
+    assert!(bytes.len() > root * 4096);
+    file.write_all_at(&[0xff; 4096], (root as u64 - 1) * 4096)
+        .expect("write");
+    drop(file);
+    let (journal, _threads) = fixture.open();
+    let [lane, _] = fixture.lanes(&journal).await;
+    let thaw = journal.freeze().await;
+    let shown = LaneWrite {
+        done: 1,
+        tried: 1,
+        parts: vec![(1, 0, vec![NativeId::from("$a")])],
+        ..LaneWrite::default()
+    };
+    let mut unlucky = journal.write_lane(lane, shown).await.expect("open");
+    let lucky = journal.append(append(vec![said(2001)]));
+    let (lucky, ()) = tokio::join!(lucky, async { drop(thaw) });
+    assert_eq!(lucky, Some(vec![Verdict::Accepted(id(2001))]));
+    assert!(unlucky.try_recv().is_err(), "kept, not durable");
+}
+
+#[tokio::test]
+async fn a_file_that_is_no_journal_is_refused_with_its_name_and_left_as_it_is() {
+    let fixture = Fixture::new();
+    fixture.filled(1..=50).await;
+    let file = OpenOptions::new()
+        .write(true)
+        .open(fixture.database())
+        .expect("open");
+    file.write_all_at(&[0; 100], 0).expect("write");
+    drop(file);
+    let before = std::fs::read(fixture.database()).expect("read");
+    let Err(error) = fixture.try_open() else {
+        panic!("it opens")
+    };
+    assert!(matches!(&error, JournalError::Damaged { path, .. } if *path == fixture.database()));
+    assert!(
+        error.to_string().contains("journal.sqlite is damaged"),
+        "{error}"
+    );
+    assert_eq!(std::fs::read(fixture.database()).expect("read"), before);
+}
