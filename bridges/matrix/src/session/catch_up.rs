@@ -4,6 +4,9 @@
 //! while nothing follows, no gap in the numbers tells. So a while after coming up, and once more, each
 //! room is read: what the journal has already, it knows by its event id.
 //!
+//! Only when the homeserver has ended its recovery, since what it has not sent yet is not left behind, and would be shown before
+//! what was said earlier: not before it is known to reach us, and not while it sends what is old.
+//!
 //! Never further back than our own joining, and never further than [`REACH`]: what was said before we were there was not
 //! said to us. More than [`MAX_PAGES`] in that time are a gap.
 
@@ -19,6 +22,9 @@ use crate::wire::event::RoomEvent;
 
 /// How long after coming up the rooms are read.
 const LOOKS: [Duration; 2] = [Duration::from_secs(3), Duration::from_secs(12)];
+/// A homeserver that has sent old events is taken to have more of them for this long, and events are old after this long.
+const QUIET: Duration = Duration::from_secs(3);
+const OLD: Duration = Duration::from_secs(5);
 /// How far before coming up something may have been said. The homeserver keeps what is older in order.
 const REACH: Duration = Duration::from_secs(120);
 /// How many pages of a hundred events are read.
@@ -74,11 +80,32 @@ impl CatchUp {
         }
     }
 
+    /// The time on the wall, in milliseconds.
+    fn wall(&self, now: Instant) -> i64 {
+        let (begun, wall) = self.epoch;
+        wall.0 + millis(now.saturating_duration_since(begun))
+    }
+
+    /// Nothing is read before the homeserver has had time to send what it has.
+    pub(super) fn postpone(&mut self, now: Instant) {
+        for look in &mut self.looks {
+            *look = (*look).max(now + QUIET);
+        }
+    }
+
+    /// A transaction came. When all of it is old, more like it will follow.
+    pub(super) fn note_transaction(&mut self, now: Instant, events: &[RoomEvent]) {
+        let recent = self.wall(now) - millis(OLD);
+        let times = events.iter().filter_map(|event| event.origin_server_ts);
+        let newest = times.max().and_then(|ts| i64::try_from(ts).ok());
+        if newest.is_some_and(|newest| newest < recent) {
+            self.postpone(now);
+        }
+    }
+
     /// We came up.
     pub(super) fn watch(&mut self, now: Instant) {
-        let (begun, wall) = self.epoch;
-        let up = wall.0 + millis(now.saturating_duration_since(begun));
-        self.since = Timestamp(up - millis(REACH));
+        self.since = Timestamp(self.wall(now) - millis(REACH));
         self.looks = LOOKS.iter().map(|after| now + *after).collect();
         self.retries = 0;
     }

@@ -32,12 +32,15 @@ impl Session {
                     self.numbers.remove(&ticket);
                     // One room that cannot be found must not hold up the others again.
                     self.rooms.values_mut().for_each(Room::settle);
+                    self.health.ping_soon(now);
+                    self.catch_up.watch(now);
                     self.actions.push_back(Action::Answer {
                         ticket,
                         taken: false,
                     });
                 }
                 intake::Next::Busy(ticket) => {
+                    self.numbers.remove(&ticket);
                     self.wakes = true;
                     self.actions.push_back(Action::Answer {
                         ticket,

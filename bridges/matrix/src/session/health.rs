@@ -54,6 +54,8 @@ pub(super) struct Health {
     /// One more ping follows: the homeserver may begin a pause just while we come up, for what it
     /// had sent a moment too early.
     ping_again: bool,
+    /// Since we came up, the homeserver has shown that it reaches us, or that it cannot show it.
+    reached: bool,
 }
 
 impl Health {
@@ -69,11 +71,17 @@ impl Health {
             ping_due: None,
             ping_backoff: Backoff::new(Duration::from_secs(1), Duration::from_secs(300)),
             ping_again: false,
+            reached: false,
         }
     }
 
     pub(super) fn is_up(&self) -> bool {
         matches!(self.phase, Phase::Up | Phase::Doubtful(_))
+    }
+
+    /// Whether the homeserver is there and sends us what it has for us.
+    pub(super) fn is_reached(&self) -> bool {
+        self.is_up() && self.reached
     }
 
     pub(super) fn due(&self) -> Option<Instant> {
@@ -167,6 +175,7 @@ impl Health {
         self.ping_backoff.reset();
         self.ping_due = Some(now);
         self.ping_again = true;
+        self.reached = false;
         Some(Turn::Up)
     }
 
@@ -226,6 +235,7 @@ impl Health {
                 self.ping_due = Some(now + self.ping_backoff.next_wait());
             }
             Ok(_) => {
+                self.reached = true;
                 self.ping_backoff.reset();
                 if std::mem::take(&mut self.ping_again) {
                     info!("the homeserver reaches us");
@@ -235,6 +245,7 @@ impl Health {
             Err(Fault::Refused {
                 status: 404 | 405, ..
             }) => {
+                self.reached = true;
                 info!("this homeserver has no ping; it will find us by itself");
             }
             Err(Fault::Limited(pause)) => self.ping_due = Some(now + pause),

@@ -143,6 +143,11 @@ impl Intake {
         }
     }
 
+    /// Whether nothing that came waits for anything.
+    pub(super) fn is_idle(&self) -> bool {
+        self.current.is_none() && self.waiting.is_empty()
+    }
+
     pub(super) fn is_committing(&self) -> bool {
         matches!(
             self.current,

@@ -231,7 +231,11 @@ impl Session {
             .chain(rooms)
             .chain(lanes)
             .chain(self.intake.due())
-            .chain(self.catch_up.due().filter(|_| self.health.is_up()))
+            .chain(
+                self.catch_up
+                    .due()
+                    .filter(|_| self.health.is_reached() && self.intake.is_idle()),
+            )
             .min()
     }
 
@@ -327,6 +331,7 @@ impl Session {
         id: &str,
         events: Vec<RoomEvent>,
     ) {
+        self.catch_up.note_transaction(now, &events);
         if self.gaps.admits(now, id) {
             self.numbers.insert(ticket, id.to_owned());
             self.intake.push(now, ticket, events);
@@ -393,7 +398,13 @@ impl Session {
                 let turn = self.health.handle_answer(now, result);
                 self.turn(now, turn);
             }
-            Asker::Ping => self.health.handle_ping(now, result),
+            Asker::Ping => {
+                let before = self.health.is_reached();
+                self.health.handle_ping(now, result);
+                if !before && self.health.is_reached() {
+                    self.catch_up.postpone(now);
+                }
+            }
             Asker::Room(channel) => self.room_answer(now, &channel, result),
             Asker::Lane(channel) => self.lane_answer(now, &channel, result),
             Asker::Member(room, user) => {
@@ -521,7 +532,8 @@ impl Session {
                 self.ask(Asker::Room(channel), call);
             }
         }
-        if self.health.is_up() && !self.stopping && self.catch_up.poll(now) {
+        let is_sent_all = self.health.is_reached() && self.intake.is_idle();
+        if is_sent_all && !self.stopping && self.catch_up.poll(now) {
             let rooms: Vec<OwnedRoomId> = self
                 .rooms
                 .values()

@@ -251,3 +251,54 @@ fn a_room_that_cannot_be_read_back_is_tried_again_and_not_for_ever() {
     }
     assert_eq!(tries, 6, "the second look of two, and five more");
 }
+
+#[test]
+fn nothing_is_read_back_while_the_homeserver_still_sends_what_it_kept() {
+    let mut bench = Bench::joined(Users::Ghosts);
+    bench.session.catch_up.watch(bench.now);
+    bench.drain();
+    // Half a minute of recovery, by transactions whose events are old.
+    for n in 1..=30 {
+        bench.now += Duration::from_secs(1);
+        bench.push(
+            n,
+            vec![
+                member("@bob:hs.test", "join"),
+                said(&format!("$k{n}:hs.test"), "kept"),
+            ],
+        );
+        let (ticket, _) = bench.commits.pop_front().expect("a commit");
+        bench.session.handle_committed(bench.now, ticket);
+        bench.drain();
+        let is_read = bench.kinds().contains(&"History".to_owned());
+        assert!(!is_read, "read back after {n} s");
+    }
+    bench.wait(3);
+    bench.answer(
+        "History",
+        Ok(Answer::Page {
+            events: vec![],
+            next: None,
+        }),
+    );
+}
+
+#[test]
+fn nothing_is_read_back_before_the_homeserver_reaches_us() {
+    let mut bench = Bench::new(Users::Ghosts, &[]);
+    bench.join(ALIAS);
+    bench.answer("Versions", Ok(Answer::Done));
+    bench.answer("Register", Ok(Answer::Done));
+    bench.answer("Whoami", Ok(Answer::User(owned_user_id!("@bot:hs.test"))));
+    bench.answer("SetName", Ok(Answer::Done));
+    bench.enter();
+    bench.answer("Ping", Ok(Answer::NotReached("refused".into())));
+    bench.wait(2);
+    bench.wait(2);
+    assert_eq!(bench.kinds(), ["Ping"]);
+    bench.answer("Ping", Ok(Answer::Done));
+    bench.wait(2);
+    assert!(!bench.kinds().contains(&"History".to_owned()));
+    bench.wait(1);
+    assert!(bench.kinds().contains(&"History".to_owned()));
+}
