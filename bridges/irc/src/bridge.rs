@@ -185,10 +185,10 @@ impl Driver {
 
     /// Waits until the journal has what was heard: more waits with the server, which keeps it.
     async fn take_in_all(&mut self) -> Result<(), Stopped> {
-        while std::mem::take(&mut self.overfull) {
+        while self.overfull && !self.intake.is_idle() {
             self.answer().await?;
-            self.overfull = !self.intake.is_idle();
         }
+        self.overfull = false;
         Ok(())
     }
 

@@ -27,21 +27,31 @@ impl Casemapping {
 
     /// Returns the one spelling that all equal names share.
     pub(crate) fn fold(self, name: &str) -> String {
-        let fold = |c: char| match (self, c) {
+        match self {
+            Self::Unicode => name.to_lowercase(),
+            _ => name.chars().map(|c| self.fold_char(c)).collect(),
+        }
+    }
+
+    pub(crate) fn same(self, a: &str, b: &str) -> bool {
+        match self {
+            Self::Unicode => a == b || self.fold(a) == self.fold(b),
+            // Asked about every line that is heard.
+            _ => a
+                .chars()
+                .map(|c| self.fold_char(c))
+                .eq(b.chars().map(|c| self.fold_char(c))),
+        }
+    }
+
+    fn fold_char(self, c: char) -> char {
+        match (self, c) {
             (Self::Rfc1459 | Self::Rfc1459Strict, '[') => '{',
             (Self::Rfc1459 | Self::Rfc1459Strict, ']') => '}',
             (Self::Rfc1459 | Self::Rfc1459Strict, '\\') => '|',
             (Self::Rfc1459, '~') => '^',
             _ => c.to_ascii_lowercase(),
-        };
-        match self {
-            Self::Unicode => name.to_lowercase(),
-            _ => name.chars().map(fold).collect(),
         }
-    }
-
-    pub(crate) fn same(self, a: &str, b: &str) -> bool {
-        self.fold(a) == self.fold(b)
     }
 }
 

@@ -49,34 +49,31 @@ impl<T: AsyncWrite> Writer<T> {
         self.buffer.is_empty() && !self.unflushed
     }
 
-    /// Makes one step. Can be dropped and called again at any time.
+    /// Writes everything out. Can be dropped and called again at any time.
     pub(crate) async fn progress(&mut self) -> io::Result<()> {
-        if self.buffer.is_empty() {
-            self.half.flush().await?;
-            self.unflushed = false;
-            if std::mem::take(&mut self.says) {
-                failpoint::reached("irc.written");
-            }
-            return Ok(());
-        }
         if self.says && failpoint::is_set("irc.half") {
             let half = self.buffer.split_to(self.buffer.len().div_ceil(2));
             self.half.write_all(&half).await?;
             self.half.flush().await?;
             failpoint::reached("irc.half");
         }
-        self.unflushed = true;
-        let step = match self.tls {
-            true => one_record(&self.buffer),
-            false => &self.buffer,
-        };
-        match self.half.write(step).await? {
-            0 => Err(io::ErrorKind::WriteZero.into()),
-            written => {
-                self.buffer.advance(written);
-                Ok(())
+        while !self.buffer.is_empty() {
+            self.unflushed = true;
+            let step = match self.tls {
+                true => one_record(&self.buffer),
+                false => &self.buffer,
+            };
+            match self.half.write(step).await? {
+                0 => return Err(io::ErrorKind::WriteZero.into()),
+                written => self.buffer.advance(written),
             }
         }
+        self.half.flush().await?;
+        self.unflushed = false;
+        if std::mem::take(&mut self.says) {
+            failpoint::reached("irc.written");
+        }
+        Ok(())
     }
 }
 

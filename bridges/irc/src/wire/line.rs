@@ -60,7 +60,10 @@ impl Line {
         Ok(Self {
             tags,
             source,
-            command: decode(command).to_ascii_uppercase(),
+            command: command
+                .iter()
+                .map(|b| char::from(b.to_ascii_uppercase()))
+                .collect(),
             params,
         })
     }
