@@ -20,6 +20,8 @@ pub(super) enum From {
     Beginning,
     /// The last messages: a page that ends with the newest.
     End,
+    /// The messages in front of this one: a page that ends with the last of them.
+    Before(String),
 }
 
 /// The query for one page of at most `max` messages.
@@ -35,6 +37,7 @@ pub(super) fn query(id: &str, from: &From, max: usize) -> Build {
         From::Since(ms) => form = form.child(field("start", &stamp::write(*ms))),
         From::Beginning => {}
         From::End => set = set.child(element("before", ns::RSM)),
+        From::Before(next) => set = set.child(element("before", ns::RSM).text(next)),
     }
     element("query", ns::MAM)
         .attr("queryid", id)

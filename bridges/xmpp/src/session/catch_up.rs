@@ -26,8 +26,8 @@ const MIN_FREE: usize = 100;
 const MAX_FAILURES: u32 = 5;
 /// How far the room's clock may be from ours.
 const SLACK_MS: i64 = 60 * 1_000;
-/// What is so much older than the last message heard cannot be after it, whatever the room's clock.
-const TOO_OLD_MS: i64 = 24 * 60 * 60 * 1_000;
+/// What is so much older than the last moment heard may not be after it.
+const DOUBTFUL_MS: i64 = 5 * 60 * 1_000;
 
 /// An archive being read.
 #[derive(Debug)]
@@ -41,8 +41,10 @@ pub(super) struct CatchUp {
     failures: u32,
     /// The gateway had no place for all of this page.
     overflowed: bool,
-    /// The archive does not know the place that this page begins at.
-    is_lost: bool,
+    /// The first message of a page that may not begin where it should.
+    doubtful: Option<String>,
+    /// The place is known to be in the archive.
+    is_sure: bool,
     /// The last message of this page that was told.
     told: Option<String>,
     /// The one message that was asked for, to know where the archive begins or ends.
@@ -57,6 +59,8 @@ enum Goal {
     Newest,
     /// The oldest message, since our place is not known.
     Oldest,
+    /// The message in front of one that should be the first after our place: it is the one at our place, if that is known.
+    Check,
 }
 
 impl CatchUp {
@@ -68,7 +72,8 @@ impl CatchUp {
             next,
             failures: 0,
             overflowed: false,
-            is_lost: false,
+            doubtful: None,
+            is_sure: false,
             told: None,
             probe: None,
         }
@@ -151,16 +156,16 @@ impl Room {
             return;
         }
         let heard = self.mark.as_ref().map_or(i64::MIN, |mark| mark.heard_ms);
+        let is_old = |ms| ms < heard.saturating_sub(DOUBTFUL_MS);
         if matches!(catch_up.from, From::After(_))
-            && catch_up.told.is_none()
-            && archived
-                .stamp_ms
-                .is_some_and(|ms| ms < heard.min(cx.wall_ms) - TOO_OLD_MS)
+            && !catch_up.is_sure
+            && archived.stamp_ms.is_some_and(is_old)
         {
-            // ejabberd 23.01 does not say that it does not know a place: it begins at its beginning.
-            catch_up.is_lost = true;
+            // ejabberd 23.01 does not say that it does not know a place: it begins at its beginning. Or a clock is wrong.
+            catch_up.doubtful = Some(archived.id.to_owned());
         }
-        if catch_up.overflowed || catch_up.is_lost {
+        catch_up.is_sure = true;
+        if catch_up.overflowed || catch_up.doubtful.is_some() {
             return;
         }
         let from = archived.message.attr("from").and_then(Jid::parse);
@@ -190,7 +195,23 @@ impl Room {
         };
         catch_up.query = None;
         match (catch_up.goal, answer) {
-            (Goal::Read, Ok(_)) if catch_up.is_lost => self.look_for_oldest(cx, now),
+            (Goal::Read, Ok(_)) if catch_up.doubtful.is_some() => {
+                let next = catch_up.doubtful.take().unwrap_or_default();
+                self.catch_up = Some(CatchUp::new(Goal::Check, From::Before(next), now));
+                self.ask_page(cx, now);
+            }
+            (Goal::Check, Ok(_)) => {
+                let place = catch_up.probe.take().map(|(id, _)| id);
+                match (place, &self.mark) {
+                    (Some(place), Some(mark)) if place == mark.last => {
+                        let mut read = CatchUp::new(Goal::Read, From::After(place), now);
+                        read.is_sure = true;
+                        self.catch_up = Some(read);
+                        self.ask_page(cx, now);
+                    }
+                    _ => self.look_for_oldest(cx, now),
+                }
+            }
             (Goal::Read, Ok(iq)) => {
                 catch_up.failures = 0;
                 let fin = archive::fin(iq, &catch_up.from);
@@ -219,9 +240,9 @@ impl Room {
                 let oldest = catch_up.probe.take();
                 self.read_what_is_left(cx, oldest, now);
             }
-            (Goal::Read, Err(fault))
+            (Goal::Read | Goal::Check, Err(fault))
                 if fault.condition == "item-not-found"
-                    && matches!(catch_up.from, From::After(_)) =>
+                    && matches!(catch_up.from, From::After(_) | From::Before(_)) =>
             {
                 self.look_for_oldest(cx, now);
             }

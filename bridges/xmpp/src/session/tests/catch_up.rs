@@ -161,6 +161,8 @@ fn an_archive_that_begins_anew_for_a_place_it_does_not_know_is_not_imported() {
         s.server(&archived_line(&query, "bob", &id, "old", -day * 86_400));
     }
     s.answer("mam:2", &more("old-8"));
+    s.sent("<iq", &["<max>1</max>", "<before>old-9</before>"]);
+    s.answer("mam:2", COMPLETE);
     s.sent("<iq", &["<max>1</max>"]);
     let query = s.last_query();
     s.server(&archived_line(&query, "bob", "old-9", "old", -9 * 86_400));
@@ -170,6 +172,24 @@ fn an_archive_that_begins_anew_for_a_place_it_does_not_know_is_not_imported() {
     s.server(&archived_line(&query, "bob", "new", "missed", -20));
     s.answer("mam:2", COMPLETE);
     assert_eq!(s.told(), ["joined", "said by bob: missed"]);
+}
+
+#[test]
+fn a_clock_that_has_jumped_by_a_year_costs_nothing_while_the_place_is_known() {
+    let mut s = missed("sid-1", -60);
+    let year = 365 * 86_400;
+    let query = s.last_query();
+    s.server(&archived_line(&query, "bob", "sid-2", "two", -year));
+    s.answer("mam:2", COMPLETE);
+    s.sent("<iq", &["<before>sid-2</before>"]);
+    let query = s.last_query();
+    s.server(&archived_line(&query, "bob", "sid-1", "one", -year - 9));
+    s.answer("mam:2", COMPLETE);
+    s.sent("<iq", &["<after>sid-1</after>"]);
+    let query = s.last_query();
+    s.server(&archived_line(&query, "bob", "sid-2", "two", -year));
+    s.answer("mam:2", COMPLETE);
+    assert_eq!(s.told(), ["joined", "said by bob: two"]);
 }
 
 #[test]
