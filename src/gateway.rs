@@ -58,6 +58,8 @@ pub struct Gateway {
     threads: JournalThreads,
     #[cfg(test)]
     gate: Arc<Gate>,
+    #[cfg(test)]
+    admin: std::net::SocketAddr,
 }
 
 /// What is made of one network before anything starts.
@@ -118,6 +120,7 @@ impl Gateway {
             metrics: metrics.clone(),
             ready: ready.clone(),
             gate: Arc::clone(&gate),
+            journal: journal.clone(),
         };
         let mut gateway = Gateway {
             board,
@@ -133,6 +136,8 @@ impl Gateway {
             threads,
             #[cfg(test)]
             gate: Arc::clone(&gate),
+            #[cfg(test)]
+            admin: listeners.addresses()[0].1,
         };
         gateway
             .http

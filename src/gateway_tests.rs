@@ -1,5 +1,7 @@
 use comity_bridge::test_util::scripted::{Reaction, ScriptedKind, ScriptedNetwork};
 use comity_bridge::{Capabilities, DeliveryError};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
 use super::*;
@@ -338,5 +340,107 @@ async fn a_circle_through_a_foreign_bridge_adds_one_copy_and_is_cut() {
         one.shown(ROOM),
         two.shown(ROOM)
     );
+    gateway.stop().await;
+}
+
+/// Asks the admin listener, as a program of this machine does.
+async fn ask(gateway: &Gateway, method: &str, path: &str) -> (u16, serde_json::Value) {
+    let mut stream = TcpStream::connect(gateway.admin).await.expect("connected");
+    let request = format!(
+        "{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+    );
+    stream.write_all(request.as_bytes()).await.expect("written");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.expect("an answer");
+    let status = answer.split(' ').nth(1).and_then(|word| word.parse().ok());
+    let (_, body) = answer.split_once("\r\n\r\n").expect("a body");
+    (
+        status.expect("a status"),
+        serde_json::from_str(body).unwrap_or_default(),
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_is_told_by_network_and_age() {
+    let world = World::new();
+    world.network("two").go_down();
+    let gateway = world.gateway().await;
+    for number in ["1", "2", "3"] {
+        world.network("one").say(ROOM, "alice", number);
+    }
+    world.network("three").wait_shown(ROOM, 3).await;
+    let (status, queue) = ask(&gateway, "GET", "/v1/queue").await;
+    assert_eq!(status, 200);
+    let networks = queue["networks"].as_array().expect("networks");
+    let two = networks.iter().find(|n| n["network"] == "two");
+    let two = two.expect("the network");
+    assert_eq!(two["waiting"], 3, "{queue}");
+    assert_eq!(two["ages"][0], 3, "{queue}");
+    assert_eq!(two["channels"][0]["channel"], "two/#room");
+    assert_eq!(two["channels"][0]["joined"], false);
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_letter_is_listed_with_its_reason_and_traced_and_dropped() {
+    let world = World::new();
+    world
+        .network("two")
+        .next(Reaction::GiveUp(DeliveryError::Forbidden("+m".to_owned())));
+    let gateway = world.gateway().await;
+    world.network("one").say(ROOM, "alice", "bad");
+    world.network("one").say(ROOM, "alice", "good");
+    world.network("two").wait_shown(ROOM, 1).await;
+    // What is shown after it was written down after it.
+    let channel: Channel = format!("two/{ROOM}").parse().expect("a channel");
+    let board = gateway.board().channel(&channel).expect("on the board");
+    let (room, mut list) = ("#room@gw1.example", serde_json::Value::Null);
+    for _ in 0..500 {
+        list = ask(&gateway, "GET", "/v1/dead?network=two").await.1;
+        if board.done.load(Ordering::Relaxed) >= 2 && list["dead"][0].is_object() {
+            break;
+        }
+        tokio::task::yield_now().await;
+    }
+    let letter = &list["dead"][0];
+    assert_eq!(letter["reason"], "forbidden: +m", "{list}");
+    assert_eq!((&letter["room"], &letter["seq"]), (&room.into(), &1.into()));
+    let event = letter["event"].as_str().expect("an id").to_owned();
+
+    let (_, none) = ask(&gateway, "GET", "/v1/dead?network=three").await;
+    assert_eq!(none["dead"].as_array().map(Vec::len), Some(0));
+    let path = format!("/v1/dead/two%2F%23room/{event}");
+    let (status, shown) = ask(&gateway, "GET", &path).await;
+    assert_eq!(status, 200);
+    assert_eq!(shown["event"]["content"]["text"]["plain"], "bad", "{shown}");
+
+    let (status, trace) = ask(&gateway, "GET", &format!("/v1/events/{event}/trace")).await;
+    assert_eq!(status, 200);
+    assert_eq!(trace["origin"], "one/#room");
+    assert!(trace["committed"].is_i64(), "{trace}");
+    let states: Vec<_> = trace["channels"]
+        .as_array()
+        .expect("channels")
+        .iter()
+        .map(|channel| (channel["channel"].as_str(), channel["state"].as_str()))
+        .collect();
+    assert!(
+        states.contains(&(Some("two/#room"), Some("dead"))),
+        "{trace}"
+    );
+
+    let (status, error) = ask(&gateway, "POST", "/v1/dead/drop").await;
+    assert_eq!(status, 400, "all of them only when asked for: {error}");
+    let drop = format!("/v1/dead/drop?event={event}");
+    assert_eq!(ask(&gateway, "POST", &drop).await.1["count"], 1);
+    assert_eq!(ask(&gateway, "POST", &drop).await.0, 404, "once");
+    assert_eq!(ask(&gateway, "GET", &path).await.0, 404);
+    for path in [
+        "/v1/events/nonsense/trace",
+        "/v1/dead?event=x",
+        "/v1/dead?wrong=1",
+    ] {
+        assert_eq!(ask(&gateway, "GET", path).await.0, 400, "{path}");
+    }
     gateway.stop().await;
 }

@@ -11,6 +11,7 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use thiserror::Error;
 use tokio::net::TcpStream;
 
@@ -52,6 +53,12 @@ pub(super) enum AskError {
 /// Gets a page of the daemon at `address`.
 pub(super) fn ask<T: DeserializeOwned>(address: SocketAddr, path: &str) -> Result<T, AskError> {
     send(address, Method::GET, path)
+}
+
+/// A page of the daemon as it is, for programs.
+pub(super) fn raw(address: SocketAddr, path: &str) -> Result<String, AskError> {
+    let page: Value = ask(address, path)?;
+    Ok(format!("{page:#}\n"))
 }
 
 /// Sends the daemon at `address` what to do; `path` says all of it.

@@ -4,7 +4,11 @@
 
 mod check;
 mod daemon;
+mod dead;
+mod queue;
 mod rooms;
+mod table;
+mod trace;
 mod verb;
 mod version;
 
@@ -15,11 +19,13 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
-use clap::{Arg, ArgMatches, Command, value_parser};
+use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use comity_bridge::ConfigProblem;
 
 use crate::config::{self, DEFAULT_FILE};
 use crate::registry;
+
+pub use dead::{Dead, Which};
 
 /// Failed while it ran.
 pub const FAILED: u8 = 1;
@@ -28,16 +34,7 @@ pub const FAILED: u8 = 1;
 pub const WRONG: u8 = 2;
 
 /// Commands of the design that are yet to come.
-const NOT_BUILT: &[&str] = &[
-    "init",
-    "status",
-    "queue",
-    "tail",
-    "dead",
-    "peer",
-    "import",
-    "completions",
-];
+const NOT_BUILT: &[&str] = &["init", "status", "tail", "peer", "import", "completions"];
 
 /// What was asked for.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -61,6 +58,27 @@ pub enum Task {
     Resume {
         /// The channel.
         channel: String,
+    },
+    /// Show what waits.
+    Queue {
+        /// Only for this network, by channel.
+        network: Option<String>,
+        /// As JSON.
+        json: bool,
+    },
+    /// Show what was given up, and decide about it.
+    Dead {
+        /// What to do.
+        dead: Dead,
+        /// As JSON.
+        json: bool,
+    },
+    /// Show what became of one event.
+    Trace {
+        /// Its id.
+        event: String,
+        /// As JSON.
+        json: bool,
     },
     /// Print the version.
     Version,
@@ -100,6 +118,9 @@ pub fn execute(invocation: &Invocation) -> ExitCode {
         Task::Check => check::check(config),
         Task::Rooms => rooms::rooms(config),
         Task::Resume { channel } => rooms::resume(config, channel),
+        Task::Queue { network, json } => queue::queue(config, network.as_deref(), *json),
+        Task::Dead { dead, json } => dead::dead(config, dead, *json),
+        Task::Trace { event, json } => trace::trace(config, event, *json),
         Task::Version => version::version(),
         Task::Verb { verb, network } => verb::verb(config, verb, network),
     }
@@ -184,6 +205,19 @@ fn command() -> Command {
                         .arg(Arg::new("channel").value_name("CHANNEL").required(true)),
                 ),
         )
+        .subcommand(
+            Command::new("queue")
+                .about("Show what waits, by age: for each network, or for each channel of one")
+                .arg(optional("network", "NETWORK"))
+                .arg(json()),
+        )
+        .subcommand(dead_command())
+        .subcommand(
+            Command::new("trace")
+                .about("Show what became of one event, step by step")
+                .arg(Arg::new("event").value_name("EVENT").required(true))
+                .arg(json()),
+        )
         .subcommand(Command::new("version").about("Print the version and its protocols"));
     for verb in registry::kinds().iter().flat_map(|kind| kind.verbs()) {
         if command.find_subcommand(verb.name).is_none() {
@@ -192,6 +226,96 @@ fn command() -> Command {
         }
     }
     command
+}
+
+fn dead_command() -> Command {
+    let event = || Arg::new("event").value_name("EVENT");
+    let network = || named("network", "NETWORK", "Only what was for this network");
+    let in_channel = || named("channel", "CHANNEL", "Only what was for this channel");
+    let all = || {
+        Arg::new("all")
+            .long("all")
+            .action(ArgAction::SetTrue)
+            .help("All dead letters, or all of --network or --channel")
+    };
+    let several = |name: &'static str, about: &'static str| {
+        Command::new(name)
+            .about(about)
+            .arg(event().required_unless_present("all"))
+            .arg(optional("in", "CHANNEL").conflicts_with("channel"))
+            .arg(all().conflicts_with("event"))
+            .arg(network().requires("all"))
+            .arg(in_channel().requires("all"))
+    };
+    Command::new("dead")
+        .about("Show deliveries that were given up, try them again or drop them")
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommand(
+            Command::new("list")
+                .about("Show what was given up, and why")
+                .arg(network())
+                .arg(in_channel())
+                .arg(
+                    named("limit", "NUMBER", "How many [default: 100]")
+                        .value_parser(value_parser!(u64).range(1..=1000)),
+                )
+                .arg(json()),
+        )
+        .subcommand(
+            Command::new("show")
+                .about("Show one with all that is known of it")
+                .arg(event().required(true))
+                .arg(optional("in", "CHANNEL"))
+                .arg(json()),
+        )
+        .subcommand(several("retry", "Try to show it again"))
+        .subcommand(several(
+            "drop",
+            "Take it out of the list; it is never shown",
+        ))
+}
+
+fn optional(name: &'static str, value: &'static str) -> Arg {
+    Arg::new(name).value_name(value)
+}
+
+fn named(name: &'static str, value: &'static str, help: &'static str) -> Arg {
+    Arg::new(name).long(name).value_name(value).help(help)
+}
+
+fn json() -> Arg {
+    Arg::new("json")
+        .long("json")
+        .action(ArgAction::SetTrue)
+        .help("As JSON, for programs")
+}
+
+fn dead(matches: &ArgMatches) -> Option<Task> {
+    let (name, inner) = matches.subcommand()?;
+    let maybe = |name: &str| -> Option<String> {
+        inner.try_get_one::<String>(name).ok().flatten().cloned()
+    };
+    let flag = |name: &str| matches!(inner.try_get_one::<bool>(name), Ok(Some(true)));
+    let which = Which {
+        event: maybe("event"),
+        channel: maybe("in").or_else(|| maybe("channel")),
+        network: maybe("network"),
+        all: flag("all"),
+    };
+    let dead = match name {
+        "list" => {
+            let limit = inner.get_one::<u64>("limit").copied();
+            Dead::List(which, limit.unwrap_or(100))
+        }
+        "show" => Dead::Show(which),
+        "retry" => Dead::Retry(which),
+        _ => Dead::Drop(which),
+    };
+    Some(Task::Dead {
+        dead,
+        json: flag("json"),
+    })
 }
 
 fn task(name: &str, matches: &ArgMatches) -> Task {
@@ -203,6 +327,15 @@ fn task(name: &str, matches: &ArgMatches) -> Task {
                 channel: text(inner, "channel"),
             },
             None => Task::Rooms,
+        },
+        "queue" => Task::Queue {
+            network: matches.get_one::<String>("network").cloned(),
+            json: matches.get_flag("json"),
+        },
+        "dead" => dead(matches).expect("clap asks for a subcommand when there is none"),
+        "trace" => Task::Trace {
+            event: text(matches, "event"),
+            json: matches.get_flag("json"),
         },
         "version" => Task::Version,
         verb => Task::Verb {
@@ -283,6 +416,46 @@ mod tests {
             }
         );
         assert!(parse(&["registration"]).is_err());
+    }
+
+    #[test]
+    fn dead_letters_are_named_by_event_or_all_at_once() {
+        let dead = |arguments: &[&str]| match parse(arguments).map(|found| found.command) {
+            Ok(Task::Dead { dead, .. }) => Some(dead),
+            _ => None,
+        };
+        let event = Some("01JD9V7R0M8Q4Z3W2T6YB5K1NC".to_owned());
+        let one = Which {
+            event: event.clone(),
+            channel: Some("libera/#rust".to_owned()),
+            ..Which::default()
+        };
+        let arguments = [
+            "dead",
+            "retry",
+            "01JD9V7R0M8Q4Z3W2T6YB5K1NC",
+            "libera/#rust",
+        ];
+        assert_eq!(dead(&arguments), Some(Dead::Retry(one)));
+        let all = Which {
+            network: Some("libera".to_owned()),
+            all: true,
+            ..Which::default()
+        };
+        let arguments = ["dead", "drop", "--all", "--network", "libera"];
+        assert_eq!(dead(&arguments), Some(Dead::Drop(all)));
+        assert_eq!(
+            dead(&["dead", "list"]),
+            Some(Dead::List(Which::default(), 100))
+        );
+        for wrong in [
+            &["dead", "drop"][..],
+            &["dead", "retry", "--network", "libera"],
+            &["dead", "drop", "x", "--all"],
+            &["dead"],
+        ] {
+            assert_eq!(dead(wrong), None, "{wrong:?}");
+        }
     }
 
     #[test]

@@ -345,12 +345,18 @@ fn admin(dir: &Path) -> Admin {
     let board = Arc::new(Board::new(vec![(name("libera"), "irc")], rooms.clone()));
     let (journal, _threads) =
         Journal::open(dir, &rooms, &config.journal, metrics.clone()).expect("the journal opens");
-    let gate = Gate::new(&config, journal, Arc::clone(&board), metrics.clone());
+    let gate = Gate::new(
+        &config,
+        journal.clone(),
+        Arc::clone(&board),
+        metrics.clone(),
+    );
     Admin {
         board,
         metrics,
         ready: Readiness::default(),
         gate: Arc::new(gate),
+        journal,
     }
 }
 

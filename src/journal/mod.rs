@@ -22,7 +22,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use comity_bridge::{
-    Channel, EventId, NativeId, NetworkName, Plan, Remembered, RoomAddress, Verdict,
+    Channel, EventId, NativeId, NetworkName, Plan, Remembered, RoomAddress, Timestamp, Verdict,
 };
 use rusqlite::ErrorCode;
 use thiserror::Error;
@@ -399,6 +399,20 @@ impl Journal {
     /// What became of an event. None when the journal does not have it.
     pub async fn trace(&self, event: EventId) -> Result<Option<Trace>, JournalError> {
         self.read(move |reader| reader.trace(event)).await
+    }
+
+    /// For each of these times, latest first, how many of a room's events after `after` came in before it; and when the first of
+    /// them came in. Cheap however many there are.
+    pub async fn older_than(
+        &self,
+        room: &RoomAddress,
+        after: u64,
+        times: Vec<Timestamp>,
+    ) -> Result<(Vec<u64>, Option<Timestamp>), JournalError> {
+        let head = self.tail(room).map_or(0, |tail| *tail.head().borrow());
+        let room = room.clone();
+        self.read(move |reader| reader.older_than(&room, (after, head.max(after)), &times))
+            .await
     }
 
     fn head_of(&self, lane: LaneId) -> u64 {

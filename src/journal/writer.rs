@@ -222,12 +222,14 @@ impl Writer {
 
     fn succeeded(&mut self) {
         if std::mem::take(&mut self.failing) {
+            self.metrics.journal_writable(true);
             tracing::info!("the journal takes writes again");
         }
     }
 
     fn failed(&mut self, error: &rusqlite::Error) {
         if !std::mem::replace(&mut self.failing, true) {
+            self.metrics.journal_writable(false);
             tracing::error!(%error, "the journal cannot write: new input is refused until it can");
         }
     }

@@ -5,6 +5,8 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
+use crate::journal::JournalError;
+
 /// An answer that is none.
 #[derive(Debug)]
 pub(super) struct Fault {
@@ -26,6 +28,19 @@ impl Fault {
         Fault {
             status: StatusCode::NOT_FOUND,
             text: text.into(),
+        }
+    }
+}
+
+impl From<JournalError> for Fault {
+    fn from(error: JournalError) -> Self {
+        tracing::warn!(
+            error = &error as &dyn std::error::Error,
+            "a question could not be answered"
+        );
+        Fault {
+            status: StatusCode::SERVICE_UNAVAILABLE,
+            text: error.to_string(),
         }
     }
 }

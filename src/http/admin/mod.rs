@@ -4,11 +4,17 @@
 //! |---|---|
 //! | `guard` | keeps web pages out |
 //! | `channels` | what the operator can do with one channel |
+//! | `queue` | what waits, by age |
+//! | `dead` | what was given up |
+//! | `trace` | what became of one event |
 //! | `fault` | why a question has no answer |
 
 mod channels;
+mod dead;
 mod fault;
 mod guard;
+mod queue;
+mod trace;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -27,6 +33,7 @@ use hyper_util::service::TowerToHyperService;
 use serde_json::json;
 
 use crate::board::{Board, Snapshot};
+use crate::journal::Journal;
 use crate::metrics::{self, Metrics};
 use crate::router::Gate;
 
@@ -41,6 +48,8 @@ pub struct Admin {
     pub ready: Readiness,
     /// What comes in.
     pub gate: Arc<Gate>,
+    /// What has come in.
+    pub journal: Journal,
 }
 
 /// Whether the journal is open and every network was started. Cheap to clone.
@@ -67,6 +76,17 @@ pub(super) fn service(admin: Admin) -> TowerToHyperService<Router> {
         .route("/v1/rooms", get(rooms))
         .route("/v1/networks", get(networks))
         .route("/v1/channels/{channel}/resume", post(channels::resume))
+        .route("/v1/queue", get(queue::queue))
+        .route("/v1/events/{event}/trace", get(trace::trace))
+        .route("/v1/dead", get(dead::list))
+        .route("/v1/dead/retry", post(dead::retry))
+        .route("/v1/dead/drop", post(dead::drop))
+        .route(
+            "/v1/dead/{channel}/{event}",
+            get(dead::show).delete(dead::drop_one),
+        )
+        .route("/v1/dead/{channel}/{event}/retry", post(dead::retry_one))
+        .route("/v1/dead/{channel}/{event}/drop", post(dead::drop_one))
         .layer(middleware::from_fn(guard::only_for_this_machine))
         .with_state(admin);
     TowerToHyperService::new(pages)

@@ -14,6 +14,7 @@ mod reader;
 mod retention;
 mod schema;
 mod store;
+mod waits;
 
 use comity_bridge::{Channel, RoomAddress};
 use rusqlite::Connection;
