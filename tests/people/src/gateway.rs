@@ -290,6 +290,18 @@ impl Gateway {
         fs::read_to_string(self.log_path()).unwrap_or_default()
     }
 
+    /// Copies the log to where it outlives the gateway; says where.
+    pub fn keep_log(&self) -> String {
+        let name = format!(
+            "comity-failed-{}-{}.log",
+            self.domain,
+            rand::random::<u32>()
+        );
+        let kept = std::env::temp_dir().join(name);
+        fs::copy(self.log_path(), &kept)
+            .map_or_else(|error| error.to_string(), |_| kept.display().to_string())
+    }
+
     /// Its DNS name.
     pub fn domain(&self) -> &str {
         &self.domain
@@ -345,13 +357,10 @@ impl Drop for Gateway {
         if !std::thread::panicking() {
             return;
         }
-        let name = format!("comity-failed-{}-{}.log", self.domain, std::process::id());
-        let kept = std::env::temp_dir().join(name);
-        let copied = fs::copy(self.log_path(), &kept);
         eprintln!(
             "--- end of the log of {}, whole in {} ---\n{}",
             self.domain,
-            copied.map_or_else(|error| error.to_string(), |_| kept.display().to_string()),
+            self.keep_log(),
             tail(&self.log(), 40)
         );
     }

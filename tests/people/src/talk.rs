@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// Lines that an IRC bridge may have under way without knowing that the server has read them.
-pub const IRC_WINDOW: usize = 5;
+pub const IRC_WINDOW: usize = 16;
 
 /// What was said in one run, by whom.
 #[derive(Debug)]

@@ -162,6 +162,10 @@ impl World {
             Matrix::join(&matrix_account, &alias),
             Irc::join("inspircd", &inspircd_address, dan, &channel),
         )?;
+        // Keeps what is said for an hour, for those who come back.
+        inspircd
+            .raw(format!("MODE {channel} +H 500:1h").as_bytes())
+            .await?;
 
         let first = Gateway::prepare(&GatewayPlan {
             binary: plan.binary.clone(),

@@ -11,7 +11,7 @@ use comity_people::{Gateway, Talk, World};
 use rand::{Rng, rngs::StdRng};
 
 use crate::run::{Long, PATIENCE, held, irc_behind, newcomer, talk_until_it_is_over};
-use crate::table::{self, Copies, Row, Victim, rows};
+use crate::table::{self, Row, Victim, rows};
 use crate::{dice, number, prepared, world};
 
 #[tokio::test]
@@ -101,7 +101,14 @@ async fn each(victim: Victim) {
                     );
                     shared = Some(here);
                 }
-                Err(why) => failed.push(format!("step {}: {failpoint}: {why:#}", row.step)),
+                Err(why) => {
+                    let logs = [&here.first, &here.second].map(Gateway::keep_log);
+                    failed.push(format!(
+                        "step {}: {failpoint}: {why:#}\n    logs: {}",
+                        row.step,
+                        logs.join(" ")
+                    ));
+                }
             }
         }
     }
@@ -165,17 +172,16 @@ async fn died(world: &mut World, row: &Row, failpoint: &str, dice: &mut StdRng) 
     gateway(world, is_first).start().await?;
     world.connected().await?;
 
-    let (deaf, behind) = irc_behind(world, is_first);
-    let due = talk.due(world, &[deaf], &held);
+    let irc = irc_behind(world, is_first);
+    let due = talk.due(world, irc.deaf, &held);
     let faults = world.judge(&due, PATIENCE).await?;
-    // When it dies for the sake of another network, lines may be under way on IRC by chance.
-    let is_irc = matches!(row.victim, Victim::Ngircd | Victim::Inspircd);
-    let copies = if row.copies == Copies::OfWhatWasUnderWay || !is_irc {
-        IRC_WINDOW
-    } else {
+    // Only while it has something under way can it be shown again.
+    let repeats = if row.is_before_sending() {
         0
+    } else {
+        IRC_WINDOW
     };
-    if let Some(faults) = grave(faults, &[(&behind, copies)]) {
+    if let Some(faults) = grave(faults, &[(&irc.person, repeats)]) {
         bail!("run {}: {faults}", talk.run());
     }
     if let Some(long) = long {
@@ -189,7 +195,7 @@ async fn died(world: &mut World, row: &Row, failpoint: &str, dice: &mut StdRng) 
                 continue;
             }
             person.hears(&long.last(), PATIENCE).await?;
-            let may_repeat = copies > 0 && person.name() == behind;
+            let may_repeat = repeats > 0 && person.name() == irc.person;
             if let Some(fault) = long.fault(person, may_repeat) {
                 bail!("the long message: {fault}");
             }
@@ -216,8 +222,8 @@ async fn paused(world: &mut World, row: &Row, failpoint: &str, dice: &mut StdRng
     first.signal("CONT").await?;
     world.connected().await?;
     // It was starting, and not yet in the IRC channel, when the first of it was said.
-    let (deaf, _) = irc_behind(world, row.victim.is_first());
-    let due = talk.due(world, &[deaf], &[]);
+    let irc = irc_behind(world, row.victim.is_first());
+    let due = talk.due(world, irc.deaf, &[]);
     match grave(world.judge(&due, PATIENCE).await?, &[]) {
         Some(faults) => bail!("run {}: {faults}", talk.run()),
         None => Ok(()),

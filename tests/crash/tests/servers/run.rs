@@ -36,14 +36,26 @@ pub(crate) async fn talk_until_it_is_over(
     Ok(())
 }
 
-/// The name of the IRC network, and of its person, behind the gateway that dies.
-pub(crate) fn irc_behind(world: &World, is_first: bool) -> (&'static str, String) {
-    let (network, place) = if is_first {
-        ("ngircd", NGIRCD)
+/// The IRC network behind a gateway that died.
+pub(crate) struct IrcBehind {
+    /// The networks on which lines may be said that nobody keeps.
+    pub(crate) deaf: &'static [&'static str],
+    /// Who sits there.
+    pub(crate) person: String,
+}
+
+/// What the contract excepts when the first or the second gateway dies. Neither server can be asked what has arrived; that of the second shows
+/// what was said to whoever comes back.
+pub(crate) fn irc_behind(world: &World, is_first: bool) -> IrcBehind {
+    let (deaf, place): (&[&str], usize) = if is_first {
+        (&["ngircd"], NGIRCD)
     } else {
-        ("inspircd", INSPIRCD)
+        (&[], INSPIRCD)
     };
-    (network, world.people()[place].name().to_owned())
+    IrcBehind {
+        deaf,
+        person: world.people()[place].name().to_owned(),
+    }
 }
 
 /// Someone new on the IRC network of the gateway that does not die.
