@@ -146,7 +146,10 @@ async fn ping(State(hs): Hs) -> Response {
     )
     .await
     {
-        200 => Json(json!({"duration_ms": 1})).into_response(),
+        200 => {
+            hs.pings.send_modify(|pings| *pings += 1);
+            Json(json!({"duration_ms": 1})).into_response()
+        }
         _ => error(StatusCode::BAD_GATEWAY, "M_BAD_STATUS"),
     }
 }

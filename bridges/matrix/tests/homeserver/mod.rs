@@ -43,6 +43,8 @@ struct Shared {
     /// What is in the queue and has not been taken.
     pending: watch::Sender<usize>,
     held: watch::Sender<bool>,
+    /// Pings of the bridge that came through.
+    pings: watch::Sender<usize>,
     /// Messages that landed and whose answers nobody got.
     lost: watch::Sender<usize>,
 }
@@ -70,6 +72,7 @@ impl Homeserver {
             caller: watch::Sender::new(None),
             pending: watch::Sender::new(0),
             held: watch::Sender::new(false),
+            pings: watch::Sender::new(0),
             lost: watch::Sender::new(0),
         });
         tokio::spawn(push::run(shared.clone(), queue));

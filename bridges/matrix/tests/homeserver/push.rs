@@ -1,7 +1,8 @@
 //! Transactions to the application service: one at a time, each until it is taken.
+//!
+//! After one that was not taken comes a pause, as a real homeserver makes it; this one's is so long that only a ping ends it.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use comity_bridge::test_util::HttpCaller;
@@ -9,9 +10,6 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
 use super::{HS_TOKEN, Shared};
-
-/// How long the homeserver waits before it sends again.
-const PAUSE: Duration = Duration::from_millis(20);
 
 pub(super) struct Push {
     pub(super) event: Value,
@@ -21,6 +19,7 @@ pub(super) struct Push {
 
 pub(super) async fn run(shared: Arc<Shared>, mut queue: mpsc::UnboundedReceiver<Push>) {
     let mut callers = shared.caller.subscribe();
+    let mut pings = shared.pings.subscribe();
     let mut number = 0;
     while let Some(Push { event, lines }) = queue.recv().await {
         number += 1;
@@ -35,6 +34,7 @@ pub(super) async fn run(shared: Arc<Shared>, mut queue: mpsc::UnboundedReceiver<
                 return;
             };
             let caller = caller.expect("waited for");
+            pings.mark_unchanged();
             // A bridge that is started anew gets at once what the old one did not answer.
             let status = tokio::select! {
                 status = call(&caller, "PUT", &path, Some(HS_TOKEN), &body) => status,
@@ -43,7 +43,10 @@ pub(super) async fn run(shared: Arc<Shared>, mut queue: mpsc::UnboundedReceiver<
             if status == 200 {
                 break;
             }
-            tokio::time::sleep(PAUSE).await;
+            tokio::select! {
+                _ = pings.changed() => {}
+                _ = callers.changed() => {}
+            }
         }
         shared.record.acknowledge(lines);
         shared.pending.send_modify(|pending| *pending -= 1);
