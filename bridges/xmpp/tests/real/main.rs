@@ -151,6 +151,41 @@ async fn lines_written_around_deaths_are_shown_in_order_and_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_frozen_server_was_given_is_shown_once() {
+    if std::env::var("COMITY_TEST_XMPP").is_ok() {
+        println!("does not apply: only the lab's server can be frozen");
+        return;
+    }
+    let mut stage = Stage::open("frozen").await;
+    assert_eq!(stage.says("before").await, Outcome::Shown);
+    let frozen = Frozen::new();
+    let kind = MessageKind::Text;
+    let mut handed = Vec::new();
+    for text in ["one", "two", "three"] {
+        let handle = stage.harness.deliver(&stage.channel, "al", text, kind);
+        handed.push(handle.await);
+    }
+    for handle in &handed {
+        let outcome = handle.outcome().await;
+        assert!(matches!(outcome, Outcome::Ambiguous { .. }), "{outcome:?}");
+    }
+    drop(frozen);
+    stage.harness.wait_for_joined(&stage.channel).await;
+    let mut again = Vec::new();
+    for handle in &handed {
+        again.push(stage.harness.deliver_again(handle, true, None).await);
+    }
+    for handle in again {
+        assert_eq!(handle.outcome().await, Outcome::Shown);
+    }
+    stage.ann.says(["heard".to_owned()]).await;
+    stage.harness.wait_for_text("heard").await;
+    stage.ann.sees("three").await;
+    let seen: Vec<String> = stage.ann.seen().into_iter().map(|it| it.text).collect();
+    assert_eq!(seen, ["before", "one", "two", "three"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_late_line_bears_the_time_at_which_it_was_written() {
     let stage = Stage::open("late").await;
     let written = Timestamp(1_732_280_000_000);
@@ -263,6 +298,22 @@ impl Stage {
             gaps.sum::<usize>()
         });
         assert_eq!(gaps, 0);
+    }
+}
+
+/// The lab's Prosody, not running until this is dropped.
+struct Frozen;
+
+impl Frozen {
+    fn new() -> Self {
+        lab(&["freeze", "prosody"]);
+        Self
+    }
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        lab(&["thaw", "prosody"]);
     }
 }
 
