@@ -41,10 +41,6 @@ const READ_AHEAD: usize = 64 * 1024;
 /// Lines and requests that are handled in one go, before anything else has its turn.
 const IN_ONE_GO: usize = 256;
 
-/// For how long the connection is not read when too much waits for the journal. A disk takes that long now and then; no
-/// server minds.
-const HOLD_READING: Duration = Duration::from_secs(2);
-
 /// How a connection ended.
 pub(crate) enum End {
     /// The gateway wanted it.
@@ -62,8 +58,6 @@ struct Conversation {
     epoch: String,
     online_since: Option<Instant>,
     goodbye_by: Option<Instant>,
-    /// Since when too much waits for the journal.
-    full_since: Option<Instant>,
     lost: Option<Farewell>,
     /// Channels that we have been in on this connection.
     entered: BTreeSet<ChannelName>,
@@ -89,7 +83,6 @@ impl Driver {
             epoch: Ulid::new().to_string(),
             online_since: None,
             goodbye_by: None,
-            full_since: None,
             lost: None,
             entered: BTreeSet::new(),
             settled: false,
@@ -121,23 +114,18 @@ impl Driver {
             }
             self.intake.end_gaps(self.clock.now());
             self.intake.begin(&mut self.memory);
-            let holds = self.hold_reading(&mut talk);
             let timer = talk
                 .session
                 .poll_timeout()
                 .into_iter()
                 .chain(talk.goodbye_by)
-                .chain(holds)
                 .min();
             tokio::select! {
-                frame = reader.next(), if holds.is_none() => {
+                frame = reader.next() => {
                     failpoint::reached("irc.read");
                     self.handle_frame(frame, &mut talk);
                     // What came with it costs no wake-up of its own.
                     for _ in 0..IN_ONE_GO {
-                        if self.intake.is_full() {
-                            break;
-                        }
                         // An error of the stream comes again with the next read.
                         match next_in_buffer(&mut reader) {
                             Some(frame) => self.handle_frame(Some(Ok(frame)), &mut talk),
@@ -188,17 +176,6 @@ impl Driver {
         talk.session.quit(words, now);
         self.deliveries.bar_all(self.channels.keys());
         talk.goodbye_by = Some(now + GOODBYE_WITHIN);
-    }
-
-    /// Returns until when the connection is not read, if too much waits for the journal.
-    fn hold_reading(&mut self, talk: &mut Conversation) -> Option<Instant> {
-        if !self.intake.is_full() {
-            talk.full_since = None;
-            return None;
-        }
-        let now = Instant::now();
-        let until = *talk.full_since.get_or_insert(now) + HOLD_READING;
-        (now < until && talk.goodbye_by.is_none()).then_some(until)
     }
 
     fn handle_frame(&mut self, frame: Option<Result<Frame, io::Error>>, talk: &mut Conversation) {
@@ -355,7 +332,7 @@ impl Driver {
         let Some(channel) = self.channels.get(&heard.channel) else {
             return;
         };
-        if self.intake.is_full() && talk.full_since.is_some() {
+        if self.intake.is_full() {
             let keeps = talk.session.has_history() && heard.msgid.is_some();
             if !keeps {
                 return self.intake.throw_away(channel, self.clock.now());

@@ -12,11 +12,12 @@ use tokio::time::sleep;
 
 use crate::memory::{Mark, Memory};
 
-/// Messages that may wait for a commit: a quarter of a second of the fastest server.
-const MAX_WAITING: usize = 8192;
+/// Messages that may wait for a commit: a third of a second of the fastest server. A connection that is not read is no way to have
+/// more wait: ngircd 26.1 cuts it after some hundred kilobytes.
+const MAX_WAITING: usize = 10_000;
 
 /// Messages in one commit.
-const MAX_BATCH: usize = 512;
+const MAX_BATCH: usize = 1024;
 
 /// How long to wait when the gateway is busy.
 const BUSY_PAUSE: Duration = Duration::from_millis(200);

@@ -8,7 +8,7 @@ use super::{Running, ask_into, configured, joined, start};
 use crate::server::Manners;
 
 /// Lines that may wait for the journal.
-const MAX_WAITING: usize = 8192;
+const MAX_WAITING: usize = 10_000;
 
 fn with_history() -> Manners {
     Manners {
@@ -268,7 +268,7 @@ async fn pings_are_answered_and_a_gap_is_counted_while_the_journal_hangs() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_with_history_is_left_while_the_journal_hangs_and_nothing_is_lost() {
     let at = joined(with_history()).await;
-    // Nine thousand events take a harness a while.
+    // Ten thousand events take a harness a while.
     at.harness.set_patience(Duration::from_secs(60));
     at.harness.freeze();
     for n in 0..MAX_WAITING + 200 {
