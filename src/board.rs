@@ -2,9 +2,9 @@
 //!
 //! Bridges and lanes write, the admin listener and the lanes read. It holds no event and decides nothing.
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use comity_bridge::{
     Capabilities, Channel, ChannelState, NetworkName, NetworkStatus, RoomAddress, Timestamp,
@@ -44,6 +44,95 @@ pub struct ChannelBoard {
     pub done: AtomicU64,
     /// While the loop breaker keeps anything from being handed over: when it will let go by itself.
     pub paused: watch::Sender<Option<Timestamp>>,
+    /// What the lane did last.
+    pub steps: Steps,
+}
+
+/// The last steps of one lane, for people who ask what became of an event.
+#[derive(Debug, Default)]
+pub struct Steps(Mutex<VecDeque<Step>>);
+
+/// One thing that a lane did with one event.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+pub struct Step {
+    /// The event's place in its room.
+    pub seq: u64,
+    /// When.
+    pub at: Timestamp,
+    /// What.
+    #[serde(flatten)]
+    pub what: StepKind,
+}
+
+/// What a lane did with an event.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[serde(tag = "step", rename_all = "snake_case")]
+pub enum StepKind {
+    /// It was given to the bridge.
+    HandedOver {
+        /// From 1.
+        attempt: u32,
+        /// Whether an earlier one may have reached the network.
+        doubt: bool,
+    },
+    /// The bridge split it into so many parts.
+    Planned {
+        /// How many.
+        parts: u32,
+    },
+    /// A part has landed.
+    Landed {
+        /// Its index.
+        part: u32,
+    },
+    /// The network has it.
+    Shown,
+    /// It came back, to be tried again.
+    Retry {
+        /// Why.
+        reason: &'static str,
+    },
+    /// It was given up.
+    Dead {
+        /// Why.
+        reason: &'static str,
+    },
+    /// It is not shown here.
+    Passed {
+        /// Why.
+        reason: &'static str,
+    },
+    /// It was shown, or taken back, within the message that it changes.
+    Folded,
+}
+
+/// Steps kept of each lane.
+const STEPS: usize = 1024;
+
+impl Steps {
+    /// Adds steps, in order; leaves `steps` empty.
+    pub fn add(&self, steps: &mut Vec<Step>) {
+        if steps.is_empty() {
+            return;
+        }
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for step in steps.drain(..) {
+            if known.len() >= STEPS {
+                known.pop_front();
+            }
+            known.push_back(step);
+        }
+    }
+
+    /// What is remembered of one event, in order.
+    pub fn of(&self, seq: u64) -> Vec<Step> {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known
+            .iter()
+            .filter(|step| step.seq == seq)
+            .copied()
+            .collect()
+    }
 }
 
 impl Board {
@@ -201,6 +290,7 @@ impl ChannelBoard {
             oldest: AtomicI64::new(0),
             done: AtomicU64::new(0),
             paused: watch::Sender::new(None),
+            steps: Steps::default(),
         }
     }
 }

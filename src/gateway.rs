@@ -14,8 +14,8 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::board::Board;
-use crate::config::Config;
-use crate::delivery::{Drain, LaneTask, RequestSlot};
+use crate::config::{Config, DeliveryConfig};
+use crate::delivery::{Budget, Courtesy, Drain, LaneTask, RequestSlot};
 use crate::http::{Admin, BindError, Listeners, Readiness};
 use crate::journal::{Journal, JournalError, JournalThreads};
 use crate::metrics::Metrics;
@@ -67,6 +67,15 @@ struct Prepared {
     name: NetworkName,
     bridge: Box<dyn Bridge>,
     http: mpsc::Receiver<HttpExchange>,
+}
+
+/// What the lanes of one network have in common.
+struct Lanes<'a> {
+    journal: &'a Journal,
+    requests: RequestSlot,
+    config: &'a DeliveryConfig,
+    budget: Arc<Budget>,
+    courtesy: &'a Arc<Courtesy>,
 }
 
 impl Gateway {
@@ -145,18 +154,32 @@ impl Gateway {
         let directory = Directory::new(rooms);
         // Every lane has its place in the journal before any network may report: a lane that is made after an event begins
         // behind it.
+        let courtesy = Arc::new(Courtesy {
+            domain: config.gateway.domain.clone(),
+            networks: config
+                .networks
+                .iter()
+                .filter(|network| network.delivery.tell_authors)
+                .map(|network| network.name.clone())
+                .collect(),
+        });
         let mut tasks = Vec::new();
         for (network, prepared) in config.networks.iter().zip(prepared) {
             let (requests, slot) = NetworkTask::slot();
+            let lanes = Lanes {
+                journal: &journal,
+                requests: slot,
+                config: &network.delivery,
+                budget: Budget::new(network.delivery.messages_per_second),
+                courtesy: &courtesy,
+            };
             for room in &config.rooms {
                 for channel in room
                     .channels
                     .iter()
                     .filter(|channel| *channel.network() == network.name)
                 {
-                    gateway
-                        .start_lane(&journal, &room.address, channel, slot.clone())
-                        .await?;
+                    gateway.start_lane(&lanes, &room.address, channel).await?;
                 }
             }
             let task = NetworkTask {
@@ -183,11 +206,11 @@ impl Gateway {
 
     async fn start_lane(
         &mut self,
-        journal: &Journal,
+        lanes: &Lanes<'_>,
         room: &RoomAddress,
         channel: &Channel,
-        requests: RequestSlot,
     ) -> Result<(), JournalError> {
+        let journal = lanes.journal;
         let (id, start) = journal.lane(room, channel).await?;
         let (Some(tail), Some(channel_board), Some(network_board)) = (
             journal.tail(room),
@@ -206,7 +229,10 @@ impl Gateway {
             tail: Arc::clone(tail),
             board: Arc::clone(channel_board),
             capabilities: network_board.capabilities.subscribe(),
-            requests,
+            requests: lanes.requests.clone(),
+            config: lanes.config.clone(),
+            budget: Arc::clone(&lanes.budget),
+            courtesy: Arc::clone(lanes.courtesy),
             metrics: self.metrics.network(channel.network()),
             clock: Clock::System,
             drain: self.drain.clone(),
@@ -295,3 +321,7 @@ pub async fn run(
 #[cfg(test)]
 #[path = "gateway_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "gateway_delivery_tests.rs"]
+mod delivery_tests;

@@ -1,3 +1,5 @@
+use std::path::Path;
+
 use comity_bridge::test_util::scripted::{Reaction, ScriptedKind, ScriptedNetwork};
 use comity_bridge::{Capabilities, DeliveryError};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -7,15 +9,15 @@ use tokio::task::JoinHandle;
 use super::*;
 use crate::config::sample;
 
-const ROOM: &str = "#room";
+pub(super) const ROOM: &str = "#room";
 
-struct World {
-    kind: &'static ScriptedKind,
-    dir: tempfile::TempDir,
+pub(super) struct World {
+    pub(super) kind: &'static ScriptedKind,
+    pub(super) dir: tempfile::TempDir,
 }
 
 impl World {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let kind: &'static ScriptedKind = Box::leak(Box::default());
         let world = World {
             kind,
@@ -31,14 +33,18 @@ impl World {
         world
     }
 
-    fn network(&self, name: &str) -> ScriptedNetwork {
+    pub(super) fn network(&self, name: &str) -> ScriptedNetwork {
         self.kind.network(name)
     }
 
     async fn gateway(&self) -> Gateway {
-        let config = sample::scripted(self.kind, self.dir.path(), &["one", "two", "three"]);
+        let config = config(self.kind, self.dir.path());
         Gateway::start(config).await.expect("the gateway starts")
     }
+}
+
+pub(super) fn config(kind: &'static ScriptedKind, data_dir: &Path) -> Config {
+    sample::scripted(kind, data_dir, &["one", "two", "three"])
 }
 
 fn lines(shown: &[String]) -> Vec<&str> {

@@ -90,6 +90,9 @@ struct Families {
     refused: PerReason,
     retries: PerReason,
     dead_letters: PerReason,
+    passed: PerReason,
+    revived: PerNetwork<Counter>,
+    told: PerNetwork<Counter>,
 }
 
 /// The counters of one network. Cheap to clone; nothing is looked up but reasons.
@@ -114,6 +117,9 @@ struct Series {
     refused: Reasons,
     retries: Reasons,
     dead_letters: Reasons,
+    passed: Reasons,
+    revived: Counter,
+    told: Counter,
 }
 
 /// A counter for each reason, in one network.
@@ -295,6 +301,21 @@ impl NetworkMetrics {
         self.0.dead_letters.count(&self.0.network, reason);
     }
 
+    /// An event is not shown on the network.
+    pub fn passed(&self, reason: &'static str) {
+        self.0.passed.count(&self.0.network, reason);
+    }
+
+    /// A dead letter was shown after all.
+    pub fn revived(&self) {
+        self.0.revived.inc();
+    }
+
+    /// An author elsewhere is told that the network has not shown what they said.
+    pub fn told(&self) {
+        self.0.told.inc();
+    }
+
     /// The network reported what was an event already.
     pub fn duplicate(&self) {
         self.0.duplicates.inc();
@@ -368,6 +389,9 @@ impl Families {
             refused: Family::default(),
             retries: Family::default(),
             dead_letters: Family::default(),
+            passed: Family::default(),
+            revived: Family::default(),
+            told: Family::default(),
         };
         registry.register(
             "events_in",
@@ -451,6 +475,21 @@ impl Families {
             "Deliveries given up, by reason",
             families.dead_letters.clone(),
         );
+        registry.register(
+            "not_shown",
+            "Events that the network is not given since it cannot show them, by reason",
+            families.passed.clone(),
+        );
+        registry.register(
+            "dead_letters_revived",
+            "Dead letters that were shown when they were tried again",
+            families.revived.clone(),
+        );
+        registry.register(
+            "authors_told",
+            "Authors who were told that the network has not shown what they said",
+            families.told.clone(),
+        );
         families
     }
 
@@ -476,6 +515,9 @@ impl Families {
             refused: Reasons::of(&self.refused, network, "malformed"),
             retries: Reasons::of(&self.retries, network, "connection_lost"),
             dead_letters: Reasons::of(&self.dead_letters, network, "forbidden"),
+            passed: Reasons::of(&self.passed, network, "not_shown_here"),
+            revived: self.revived.get_or_create_owned(&label),
+            told: self.told.get_or_create_owned(&label),
         }))
     }
 }

@@ -1,4 +1,10 @@
 //! The task around a lane: the room's log in, the bridge's requests out, receipts back.
+//!
+//! What changes seldom (the channel's state, the bridge, a pause) is watched by a small task beside it, so that a wake-up for an event or a
+//! receipt looks at nothing else.
+
+mod outside;
+mod turn;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -7,26 +13,26 @@ use std::time::Duration;
 
 use comity_bridge::delivery::Receipt;
 use comity_bridge::{
-    Capabilities, Channel, ChannelState, Clock, Content, Delivery, DeliveryKey, Event, EventId,
-    Receipts, Refs, Request, Timestamp,
+    Capabilities, Channel, Clock, DeliveryError, Event, Outcome, Request, Timestamp,
 };
 use comity_net::Backoff;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::degrade::{Fit, fit};
-use super::lane::{Failure, Lane, Note};
-use crate::board::ChannelBoard;
+use super::age::Ages;
+use super::budget::{Budget, Share};
+use super::handed::HandedOver;
+use super::lane::{Failure, Lane, Note, Write};
+use super::notice::{Courtesy, Teller};
+use crate::board::{ChannelBoard, Step, StepKind};
+use crate::config::DeliveryConfig;
 use crate::journal::{Journal, JournalError, LaneId, Logged, Tail};
 use crate::metrics::NetworkMetrics;
-use crate::notice::Addressed;
+use outside::{Now, Outside};
 
 /// No window is larger: the bridges' request queues are made for that.
 pub const WINDOW_LIMIT: usize = 256;
-
-/// How long to wait for a bridge whose queue is full.
-const BREATH: Duration = Duration::from_millis(50);
 
 /// Events looked ahead.
 const PAGE: usize = 64;
@@ -49,15 +55,21 @@ pub struct LaneTask {
     pub journal: Journal,
     /// The log's end.
     pub tail: Arc<Tail>,
-    /// Whether the channel can be written to; depth and age for people.
+    /// Whether the channel can be written to; depth, age and steps for people.
     pub board: Arc<ChannelBoard>,
     /// What the channel can show.
     pub capabilities: watch::Receiver<Capabilities>,
     /// The bridge.
     pub requests: RequestSlot,
+    /// How long things are held, and when they are late.
+    pub config: DeliveryConfig,
+    /// What it shares with the network's other lanes.
+    pub budget: Arc<Budget>,
+    /// Who is told of what could not be shown.
+    pub courtesy: Arc<Courtesy>,
     /// Counters of the network.
     pub metrics: NetworkMetrics,
-    /// Wall clock, for dead letters and latency.
+    /// Wall clock, for dead letters and ages.
     pub clock: Clock,
     /// Ends the lane.
     pub drain: Drain,
@@ -66,13 +78,26 @@ pub struct LaneTask {
 struct Driver {
     task: LaneTask,
     lane: Lane,
-    page: VecDeque<Arc<Event>>,
-    /// When the events in the bridge's hands were received.
-    received: VecDeque<(u64, Timestamp)>,
+    /// What is known of the world outside.
+    now: Now,
+    page: VecDeque<Logged>,
+    handed: HandedOver,
     to_lane: mpsc::UnboundedSender<(u64, Receipt)>,
+    ages: Ages,
+    share: Share,
+    teller: Teller,
     backoff: Backoff,
     retry_at: Option<Instant>,
+    again_backoff: Backoff,
+    again_at: Option<Instant>,
+    /// The dead letter that is being tried again, and since when.
+    again_since: Option<(u64, Instant)>,
+    /// When to look again though nothing has happened.
+    look_at: Option<Instant>,
+    /// Nothing was shown since.
+    stuck_since: Instant,
     writing: Option<Writing>,
+    steps: Vec<Step>,
 }
 
 struct Writing {
@@ -84,18 +109,30 @@ struct Writing {
 
 impl LaneTask {
     /// Runs until drained.
-    pub async fn run(self) {
+    pub async fn run(mut self) {
         let channel = self.channel.clone();
         let (to_lane, receipts) = mpsc::unbounded_channel();
+        let start = std::mem::take(&mut self.start);
+        let backoff = || Backoff::new(Duration::from_millis(500), Duration::from_secs(15 * 60));
         let driver = Driver {
-            lane: Lane::new(self.start.clone()),
-            task: self,
+            lane: Lane::new(start),
+            now: Now::default(),
             page: VecDeque::new(),
-            received: VecDeque::new(),
+            handed: HandedOver::default(),
             to_lane,
-            backoff: Backoff::new(Duration::from_millis(500), Duration::from_secs(15 * 60)),
+            ages: Ages::new(self.clock.clone()),
+            share: Share::new(Arc::clone(&self.budget)),
+            teller: Teller::new(Arc::clone(&self.courtesy), channel.clone()),
+            backoff: backoff(),
             retry_at: None,
+            again_backoff: backoff(),
+            again_at: None,
+            again_since: None,
+            look_at: None,
+            stuck_since: Instant::now(),
             writing: None,
+            steps: Vec::new(),
+            task: self,
         };
         if let Err(error) = driver.run(receipts).await {
             tracing::error!(%channel, error = &error as &dyn std::error::Error, "the lane stops: its journal cannot be used");
@@ -108,219 +145,193 @@ impl Driver {
         mut self,
         mut receipts: mpsc::UnboundedReceiver<(u64, Receipt)>,
     ) -> Result<(), JournalError> {
+        let mut outside = Outside::watch(&self.task);
         let mut head = self.task.tail.head();
-        let mut state = self.task.board.state.subscribe();
-        let mut paused = self.task.board.paused.subscribe();
-        let mut capabilities = self.task.capabilities.clone();
-        let mut requests = self.task.requests.clone();
-        let drain = self.task.drain.clone();
+        let turn = self.share.wake();
         let mut arrived = Vec::new();
+        self.look_outside(&mut outside).await?;
         loop {
-            let window = capabilities.borrow_and_update().window.min(WINDOW_LIMIT);
-            self.lane.set_window(window);
-            let joined = *state.borrow_and_update() == ChannelState::Joined;
-            let open = paused.borrow_and_update().is_none();
-            let bridge = if joined && open && !drain.is_cancelled() {
-                requests.borrow_and_update().clone()
-            } else {
-                None
-            };
+            let now = self.ages.now();
+            if !arrived.is_empty() {
+                for (seq, receipt) in arrived.drain(..) {
+                    self.receipt(seq, receipt, now);
+                }
+                self.settle();
+            }
             let last = *head.borrow_and_update();
-            self.fill(last, bridge).await?;
+            self.look_at = None;
+            self.fill(last, now).await?;
             if self.writing.is_none() {
                 self.begin_write().await?;
             }
             self.show(last);
-            if drain.is_cancelled() && self.lane.is_idle() && self.writing.is_none() {
-                return Ok(());
+            if self.now.drained && self.lane.is_idle() && self.writing.is_none() {
+                return self.farewell().await;
             }
-            let retry_at = self.retry_at;
+            let wake_at = [self.retry_at, self.again_at, self.look_at]
+                .into_iter()
+                .flatten()
+                .min();
             tokio::select! {
+                biased;
+                () = durable(&mut self.writing) => self.written(),
                 count = receipts.recv_many(&mut arrived, WINDOW_LIMIT) => {
                     debug_assert!(count > 0, "the lane holds a sender itself");
-                    for (seq, receipt) in arrived.drain(..) {
-                        self.receipt(seq, receipt);
-                    }
-                    self.settle();
-                }
-                () = durable(&mut self.writing) => {
-                    if let Some(writing) = self.writing.take() {
-                        self.lane.written(writing.done, writing.tried);
-                        for plan in writing.plans {
-                            plan.send(()).ok();
-                        }
-                    }
                 }
                 changed = head.changed() => {
                     if changed.is_err() { return Err(JournalError::Closed) }
                 }
-                changed = state.changed() => {
-                    if changed.is_err() { return Ok(()) }
-                    // The network is back: what it could not take before it may take now.
-                    if *state.borrow() == ChannelState::Joined {
-                        self.backoff.reset();
-                        self.retry_at = None;
-                    }
+                () = outside.changed() => {
+                    if outside.is_over() { return Ok(()) }
+                    self.look_outside(&mut outside).await?;
                 }
-                changed = requests.changed() => {
-                    if changed.is_err() { return Ok(()) }
-                }
-                Ok(()) = capabilities.changed() => {}
-                Ok(()) = paused.changed() => {}
-                () = wait_until(retry_at) => self.retry_at = None,
-                () = drain.cancelled(), if !drain.is_cancelled() => {}
+                () = turn.notified(), if self.share.is_waiting() => {}
+                () = wait_until(wake_at), if wake_at.is_some() => self.wake(),
             }
         }
     }
 
-    /// Hands over what may be handed over.
-    async fn fill(
-        &mut self,
-        last: u64,
-        bridge: Option<mpsc::Sender<Request>>,
-    ) -> Result<(), JournalError> {
-        loop {
-            while self.lane.step_over_finished() {}
-            if self.lane.next() > last {
-                return Ok(());
-            }
-            if self.page.front().map(|event| event.seq) != Some(self.lane.next()) {
-                self.turn_page().await?;
-            }
-            let Some(event) = self
-                .page
-                .front()
-                .filter(|event| event.seq == self.lane.next())
-            else {
-                // A damaged row; the reader has said so.
-                self.lane.pass();
-                continue;
-            };
-            let elsewhere = event.only().is_some_and(|only| only != self.task.channel);
-            if elsewhere || event.origin.is(&self.task.channel) {
-                self.page.pop_front();
-                self.lane.pass();
-                continue;
-            }
-            let Some(bridge) = &bridge else { return Ok(()) };
-            if self.retry_at.is_some() || !self.lane.may_hand_over() {
-                return Ok(());
-            }
-            let fitted = fit(event, &self.task.capabilities.borrow());
-            match fitted {
-                Fit::Pass(reason) => {
-                    tracing::debug!(channel = %self.task.channel, event = %event.id, reason, "not shown");
-                    self.page.pop_front();
-                    self.lane.pass();
-                }
-                Fit::Show(event) => {
-                    let Ok(permit) = bridge.try_reserve() else {
-                        // Larger windows than the queue was made for, or a bridge that is just ending.
-                        self.retry_at = Some(Instant::now() + BREATH);
-                        return Ok(());
-                    };
-                    let seq = event.seq;
-                    let refs = self.refs(&event.content).await?;
-                    let plan = if self.lane.attempted_before(seq) {
-                        self.task.journal.plan(self.task.id, seq).await?
-                    } else {
-                        None
-                    };
-                    let attempt = self.lane.hand_over();
-                    self.received.push_back((seq, event.received));
-                    self.page.pop_front();
-                    permit.send(Request::Deliver(Delivery {
-                        key: DeliveryKey {
-                            event: event.id,
-                            channel: self.task.channel.clone(),
-                        },
-                        event,
-                        refs,
-                        late: None,
-                        attempt: attempt.number,
-                        doubt: attempt.doubt,
-                        plan,
-                        receipts: Receipts::new(seq, self.to_lane.clone()),
-                    }));
-                }
-            }
+    async fn look_outside(&mut self, outside: &mut Outside) -> Result<(), JournalError> {
+        let before = self.now.bridge.is_some();
+        self.now = outside.look();
+        self.lane.set_window(self.now.capabilities.window);
+        if self.now.bridge.is_some() {
+            self.share.enter(self.now.capabilities.window);
+        } else if before {
+            self.share.leave();
         }
-    }
-
-    async fn turn_page(&mut self) -> Result<(), JournalError> {
-        let after = self.lane.next() - 1;
-        self.page = match self.task.tail.after(after, PAGE) {
-            Some(events) => events.into(),
-            None => {
-                let logged = self.task.journal.events(self.task.id, after).await?;
-                logged
-                    .into_iter()
-                    .filter_map(|logged| self.readable(logged))
-                    .collect()
-            }
-        };
+        // The network is back: what it could not take before it may take now.
+        if self.now.came_back {
+            self.backoff.reset();
+            self.again_backoff.reset();
+            self.retry_at = None;
+            self.again_at = None;
+        }
+        if self.now.again {
+            let letters = self.task.journal.again(self.task.id).await?;
+            self.lane.try_again(&letters);
+            self.again_at = None;
+        }
         Ok(())
     }
 
-    /// The event, when the disk still has it whole.
-    fn readable(&self, logged: Logged) -> Option<Arc<Event>> {
-        match logged {
-            Logged::Event(event) => Some(event),
-            Logged::Damaged { seq, why } => {
-                tracing::error!(channel = %self.task.channel, seq, why, "a damaged event in the journal is passed over");
-                None
-            }
-        }
+    fn wake(&mut self) {
+        let now = Instant::now();
+        self.retry_at = self.retry_at.filter(|at| *at > now);
+        self.again_at = self.again_at.filter(|at| *at > now);
     }
 
-    async fn refs(&self, content: &Content<EventId>) -> Result<Refs, JournalError> {
-        let target = match content {
-            Content::Message(message) => message.reply_to,
-            Content::Edit(edit) => Some(edit.target),
-            Content::Redact(redact) => Some(redact.target),
-            Content::React(react) => Some(react.target),
-            _ => None,
+    fn step(&mut self, seq: u64, what: StepKind) {
+        let at = self.ages.last();
+        self.steps.push(Step { seq, at, what });
+    }
+
+    fn receipt(&mut self, seq: u64, receipt: Receipt, now: Timestamp) {
+        let over = match &receipt {
+            Receipt::Plan { parts, .. } => {
+                let parts = u32::try_from(parts.len()).unwrap_or(u32::MAX);
+                self.step(seq, StepKind::Planned { parts });
+                false
+            }
+            Receipt::Part { index, .. } => {
+                self.step(seq, StepKind::Landed { part: *index });
+                false
+            }
+            Receipt::Dropped => {
+                self.step(
+                    seq,
+                    StepKind::Retry {
+                        reason: "bridge_died",
+                    },
+                );
+                true
+            }
+            Receipt::Finish { outcome, .. } => {
+                self.say_outcome(seq, outcome);
+                true
+            }
         };
-        match target {
-            Some(target) => Ok(Refs {
-                target: self.task.journal.native_ids(self.task.id, target).await?,
-            }),
-            None => Ok(Refs::default()),
+        let note = self.lane.receipt(seq, receipt, now);
+        if over {
+            self.share.put_back(matches!(note, Some(Note::Shown(_))));
         }
-    }
-
-    fn receipt(&mut self, seq: u64, receipt: Receipt) {
-        let now = self.task.clock.now();
-        match self.lane.receipt(seq, receipt, now) {
-            Some(Note::Shown(seq)) => {
-                self.backoff.reset();
-                let received = self
-                    .received
-                    .iter()
-                    .find(|(known, _)| *known == seq)
-                    .map_or(now, |(_, at)| *at);
-                let took = u64::try_from(now.0 - received.0).unwrap_or(0);
-                self.task.metrics.event_out(Duration::from_millis(took));
-                tracing::trace!(channel = %self.task.channel, seq, took_ms = took, "shown");
-            }
+        match note {
+            Some(Note::Shown(seq)) => self.shown(seq, now),
             Some(Note::Dead(seq, why)) => {
-                tracing::error!(channel = %self.task.channel, seq, %why, "given up, kept as a dead letter");
-                self.task.metrics.dead_letter(why.reason());
+                let event = self.handed.get(seq).map(|handed| Arc::clone(&handed.event));
+                self.buried(seq, event.as_deref(), &why, now);
+            }
+            Some(Note::AgainFailed(Failure { after, why })) => {
+                let wait = self.again_backoff.next_wait().max(after);
+                self.again_at = Some(Instant::now() + wait);
+                let reason = why.as_ref().map_or("not_attempted", |why| why.reason());
+                self.task.metrics.retry(reason);
             }
             None => {}
         }
     }
 
+    fn say_outcome(&mut self, seq: u64, outcome: &Outcome) {
+        let reason = match outcome {
+            Outcome::Shown => return self.step(seq, StepKind::Shown),
+            // Said when it is buried.
+            Outcome::Park(_) | Outcome::GiveUp(_) => return,
+            Outcome::NotAttempted => "not_attempted",
+            Outcome::Retry { why, .. } => why.reason(),
+            Outcome::Ambiguous { .. } => "ambiguous",
+        };
+        self.step(seq, StepKind::Retry { reason });
+    }
+
+    fn shown(&mut self, seq: u64, now: Timestamp) {
+        self.backoff.reset();
+        self.stuck_since = Instant::now();
+        let Some(handed) = self.handed.get(seq) else {
+            return;
+        };
+        let took = u64::try_from(now.0 - handed.event.received.0).unwrap_or(0);
+        self.task.metrics.event_out(Duration::from_millis(took));
+        tracing::trace!(channel = %self.task.channel, seq, took_ms = took, "shown");
+        if self.again_since.is_some_and(|(again, _)| again == seq) {
+            self.again_since = None;
+            self.task.metrics.revived();
+            tracing::info!(channel = %self.task.channel, seq, "a dead letter was shown after all");
+        }
+    }
+
+    /// Says that an event was given up, to operator and author.
+    fn buried(&mut self, seq: u64, event: Option<&Event>, why: &DeliveryError, now: Timestamp) {
+        tracing::error!(channel = %self.task.channel, seq, %why, "given up, kept as a dead letter");
+        self.task.metrics.dead_letter(why.reason());
+        self.step(
+            seq,
+            StepKind::Dead {
+                reason: why.reason(),
+            },
+        );
+        if self.again_since.is_some_and(|(again, _)| again == seq) {
+            // Its author knows.
+            self.again_since = None;
+            return;
+        }
+        if let Some(event) = event
+            && let Some(notice) = self.teller.tell(event, why, now)
+        {
+            self.task.metrics.told();
+            self.lane.say(notice);
+        }
+    }
+
     fn settle(&mut self) {
-        let done = self.lane.done();
-        self.received.retain(|(seq, _)| *seq > done);
         let Some(Failure { after, why }) = self.lane.settle() else {
             return;
         };
-        self.received.clear();
         self.page.clear();
         let wait = self.backoff.next_wait().max(after);
         self.retry_at = Some(Instant::now() + wait);
+        if matches!(why, Some(DeliveryError::RateLimited(_))) {
+            self.share.overloaded();
+        }
         let reason = why.as_ref().map_or("not_attempted", |why| why.reason());
         self.task.metrics.retry(reason);
         let why = why.map_or_else(|| "not attempted".to_owned(), |why| why.to_string());
@@ -328,9 +339,13 @@ impl Driver {
     }
 
     async fn begin_write(&mut self) -> Result<(), JournalError> {
-        let Some(write) = self.lane.take_write() else {
-            return Ok(());
-        };
+        match self.lane.take_write() {
+            Some(write) => self.write(write).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn write(&mut self, write: Write) -> Result<(), JournalError> {
         let (done, tried) = (write.write.done, write.write.tried);
         let durable = self
             .task
@@ -346,21 +361,43 @@ impl Driver {
         Ok(())
     }
 
-    fn show(&self, last: u64) {
-        self.task
-            .board
-            .done
-            .store(self.lane.done(), Ordering::Relaxed);
-        self.task
-            .board
+    fn written(&mut self) {
+        let Some(writing) = self.writing.take() else {
+            return;
+        };
+        self.lane.written(writing.done, writing.tried);
+        self.handed.forget_until(self.lane.durable_done());
+        for plan in writing.plans {
+            plan.send(()).ok();
+        }
+    }
+
+    async fn farewell(mut self) -> Result<(), JournalError> {
+        if let Some(write) = self.lane.take_farewell() {
+            self.write(write).await?;
+            durable(&mut self.writing).await;
+        }
+        Ok(())
+    }
+
+    fn show(&mut self, last: u64) {
+        let done = self.lane.done();
+        let board = &self.task.board;
+        board.done.store(done, Ordering::Relaxed);
+        board
             .depth
-            .store(last.saturating_sub(self.lane.done()), Ordering::Relaxed);
-        let waiting = self.received.front().map(|(_, at)| *at);
-        let oldest = waiting.or_else(|| self.page.front().map(|event| event.received));
-        self.task
-            .board
+            .store(last.saturating_sub(done), Ordering::Relaxed);
+        let oldest = if done == last {
+            None
+        } else {
+            let next = self.page.front().and_then(Logged::event);
+            let handed = self.handed.oldest(done);
+            handed.or_else(|| next.map(|event| event.received))
+        };
+        board
             .oldest
             .store(oldest.map_or(0, |at| at.0), Ordering::Relaxed);
+        board.steps.add(&mut self.steps);
     }
 }
 

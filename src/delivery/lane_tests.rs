@@ -49,8 +49,8 @@ fn nothing_is_handed_over_before_the_journal_knows_that_it_may_be() {
 #[test]
 fn no_more_than_a_window_is_out() {
     let mut lane = lane(0, 0, 9, 2);
-    lane.hand_over();
-    lane.hand_over();
+    lane.hand_over(Vec::new());
+    lane.hand_over(Vec::new());
     assert!(!lane.may_hand_over());
     lane.receipt(2, finish(Outcome::Shown), NOW);
     assert!(lane.may_hand_over());
@@ -63,21 +63,21 @@ fn no_more_than_a_window_is_out() {
 fn after_a_crash_what_may_have_been_tried_is_in_doubt_and_nothing_else() {
     let mut lane = lane(3, 9, 5, 4);
     assert_eq!(
-        lane.hand_over(),
+        lane.hand_over(Vec::new()),
         Attempt {
             number: 1,
             doubt: true
         }
     );
     assert_eq!(
-        lane.hand_over(),
+        lane.hand_over(Vec::new()),
         Attempt {
             number: 1,
             doubt: true
         }
     );
     assert_eq!(
-        lane.hand_over(),
+        lane.hand_over(Vec::new()),
         Attempt {
             number: 1,
             doubt: false
@@ -90,7 +90,7 @@ fn after_a_crash_what_may_have_been_tried_is_in_doubt_and_nothing_else() {
 fn a_failure_holds_the_lane_until_all_is_back_and_then_begins_at_the_first_unfinished() {
     let mut lane = lane(0, 0, 9, 4);
     for _ in 0..3 {
-        lane.hand_over();
+        lane.hand_over(Vec::new());
     }
     lane.receipt(1, finish(Outcome::Shown), NOW);
     lane.receipt(
@@ -113,14 +113,14 @@ fn a_failure_holds_the_lane_until_all_is_back_and_then_begins_at_the_first_unfin
     );
     assert_eq!(lane.next(), 2);
     assert_eq!(
-        lane.hand_over(),
+        lane.hand_over(Vec::new()),
         Attempt {
             number: 2,
             doubt: false
         }
     );
     assert_eq!(
-        lane.hand_over(),
+        lane.hand_over(Vec::new()),
         Attempt {
             number: 1,
             doubt: false
@@ -132,13 +132,13 @@ fn a_failure_holds_the_lane_until_all_is_back_and_then_begins_at_the_first_unfin
 #[test]
 fn what_was_shown_out_of_turn_is_not_shown_again() {
     let mut lane = lane(0, 0, 9, 4);
-    lane.hand_over();
-    lane.hand_over();
+    lane.hand_over(Vec::new());
+    lane.hand_over(Vec::new());
     lane.receipt(1, finish(Outcome::Ambiguous { why: lost() }), NOW);
     lane.receipt(2, finish(Outcome::Shown), NOW);
     assert!(lane.settle().is_some());
     assert_eq!(
-        lane.hand_over(),
+        lane.hand_over(Vec::new()),
         Attempt {
             number: 2,
             doubt: true
@@ -153,7 +153,7 @@ fn what_was_shown_out_of_turn_is_not_shown_again() {
 #[test]
 fn a_dead_letter_is_kept_with_its_reason_and_its_successors_go_on() {
     let mut lane = lane(0, 0, 9, 4);
-    lane.hand_over();
+    lane.hand_over(Vec::new());
     let why = DeliveryError::TooLarge("9 MB".to_owned());
     assert_eq!(
         lane.receipt(1, finish(Outcome::GiveUp(why.clone())), NOW),
@@ -175,13 +175,13 @@ fn a_dead_letter_is_kept_with_its_reason_and_its_successors_go_on() {
 #[test]
 fn a_delivery_that_kills_its_bridge_three_times_is_parked_alone() {
     let mut lane = lane(0, 0, 9, 4);
-    lane.hand_over();
-    lane.hand_over();
+    lane.hand_over(Vec::new());
+    lane.hand_over(Vec::new());
     lane.receipt(1, Receipt::Dropped, NOW);
     lane.receipt(2, Receipt::Dropped, NOW);
     for death in [2, 3] {
         assert!(lane.settle().is_some());
-        lane.hand_over();
+        lane.hand_over(Vec::new());
         assert!(!lane.may_hand_over(), "one at a time after a death");
         let note = lane.receipt(1, Receipt::Dropped, NOW);
         assert_eq!(note.is_some(), death == 3);

@@ -20,7 +20,7 @@ pub struct Delivery {
     /// What the event refers to, in this channel's native ids.
     pub refs: Refs,
     /// When it was written, if it comes so late that people would take it for new otherwise: shown with the message, in
-    /// the network's own way. The same for every attempt of one run of the gateway.
+    /// the network's own way. The same for attempts in doubt as for the one that left the doubt, within one run of the gateway.
     pub late: Option<Timestamp>,
     /// From 1.
     pub attempt: u32,

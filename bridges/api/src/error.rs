@@ -61,6 +61,15 @@ pub enum DeliveryError {
     /// The bridge died with it in hand, too often.
     #[error("the bridge died with it in hand {0} times")]
     Poison(u32),
+    /// It was tried for as long as the configuration allows; with what went wrong last.
+    #[error("held too long: {0}")]
+    HeldTooLong(String),
+    /// When its turn came it was older than what the configuration allows.
+    #[error("too old to show")]
+    TooOld,
+    /// The journal cannot read it any more.
+    #[error("damaged in the journal: {0}")]
+    Damaged(String),
 }
 
 impl DeliveryError {
@@ -76,6 +85,9 @@ impl DeliveryError {
             DeliveryError::Rejected(_) => "rejected",
             DeliveryError::Unsupported(_) => "unsupported",
             DeliveryError::Poison(_) => "poison",
+            DeliveryError::HeldTooLong(_) => "held_too_long",
+            DeliveryError::TooOld => "too_old",
+            DeliveryError::Damaged(_) => "damaged",
         }
     }
 }

@@ -10,7 +10,7 @@ use super::wire::{ToBridge, ToNetwork};
 use crate::capabilities::Capabilities;
 use crate::delivery::Plan;
 use crate::error::DeliveryError;
-use crate::event::DeliveryKey;
+use crate::event::{DeliveryKey, Timestamp};
 use crate::test_util::conformance::Record;
 
 /// What becomes of a delivery.
@@ -51,6 +51,8 @@ pub struct Attempt {
     pub plan: Option<Plan>,
     /// Who says it.
     pub author: String,
+    /// When it was written, if it is late.
+    pub late: Option<Timestamp>,
 }
 
 /// A network in memory. Cheap to clone; keeps what was said until a bridge acknowledges it, and says it again to a bridge

@@ -53,6 +53,7 @@ impl Running {
             doubt: delivery.doubt,
             plan: delivery.plan.clone(),
             author: delivery.event.author.name.clone(),
+            late: delivery.late,
         });
         let lane = self.lanes.entry(delivery.key.channel.clone()).or_default();
         lane.waiting.push_back(delivery);
