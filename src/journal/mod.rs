@@ -192,7 +192,9 @@ impl Journal {
     ) -> Result<(Journal, JournalThreads), JournalError> {
         let files = sqlite::Files::open(dir)?;
         let store = sqlite::Store::open(&files, rooms, config)?;
-        let reader = Arc::new(Mutex::new(sqlite::Reader::open(&files)?));
+        let reader = sqlite::Reader::open(&files)
+            .map_err(|error| JournalError::Store(error).at(files.database()))?;
+        let reader = Arc::new(Mutex::new(reader));
         let mut tails = BTreeMap::new();
         for (room, _) in rooms {
             let (head, last_change) = store.head(room)?;

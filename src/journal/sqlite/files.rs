@@ -89,7 +89,7 @@ impl Files {
     }
 
     /// The database.
-    pub(super) fn database(&self) -> &Path {
+    pub(crate) fn database(&self) -> &Path {
         &self.database
     }
 

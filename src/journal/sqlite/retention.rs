@@ -98,7 +98,7 @@ impl Store {
         Ok(finished)
     }
 
-    /// Lets go of a few events; says how many, and whether there are more.
+    /// Lets go of a few events; says how much was written, and whether there are more.
     pub(super) fn forget_old(&mut self) -> Result<(u64, bool), rusqlite::Error> {
         let elapsed = self.retention.looked.elapsed();
         if elapsed < ROUND && !self.retention.more {
@@ -123,6 +123,7 @@ impl Store {
             Some(keep) => self.rooms_to_mark(now, keep)?,
             None => Vec::new(),
         };
+        let mut written = 0;
         if !marks.is_empty() || now - self.retention.written >= UNSAID {
             let transaction = self
                 .connection
@@ -136,9 +137,10 @@ impl Store {
             }
             transaction.commit()?;
             self.retention.written = now;
+            written = 1;
         }
         let Some(keep) = self.retention.keep else {
-            return Ok((0, false));
+            return Ok((written, false));
         };
         let rooms: Vec<_> = self.memory.rooms.values().copied().collect();
         for room in rooms {
@@ -159,10 +161,10 @@ impl Store {
             };
             let forgotten = self.forget(progress, old)?;
             if forgotten > 0 {
-                return Ok((forgotten, true));
+                return Ok((written + forgotten, true));
             }
         }
-        Ok((0, false))
+        Ok((written, false))
     }
 
     fn rooms_to_mark(&self, now: i64, keep: i64) -> Result<Vec<(i64, u64)>, rusqlite::Error> {

@@ -44,6 +44,23 @@ fn format_1(fixture: &Fixture) {
 async fn a_journal_of_the_first_format_keeps_everything() {
     let fixture = Fixture::new();
     format_1(&fixture);
+    has_everything(&fixture).await;
+}
+
+#[tokio::test]
+async fn a_conversion_that_was_killed_between_two_steps_goes_on() {
+    let fixture = Fixture::new();
+    format_1(&fixture);
+    let path = fixture.dir.path().join("journal.sqlite");
+    let connection = rusqlite::Connection::open(path).expect("open");
+    connection
+        .execute_batch("PRAGMA auto_vacuum = INCREMENTAL; VACUUM;")
+        .expect("the file is rewritten");
+    drop(connection);
+    has_everything(&fixture).await;
+}
+
+async fn has_everything(fixture: &Fixture) {
     let (journal, _threads) = fixture.open();
     let home = channel("home/!r");
     let (lane, start) = journal.lane(fixture.room(), &home).await.expect("a lane");
