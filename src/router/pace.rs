@@ -3,7 +3,7 @@
 //! The newest events of a room are in memory, and lanes that keep up take them from there. A lane that has fallen behind reads
 //! them from the disk again, one after the other, which costs more than everything else that is done for an event: a
 //! network that reports as fast as it can would leave all lanes behind for as long as it does, and nobody would be served
-//! sooner. So its answer is held back for a moment while a lane is behind that will have caught up at once. One that stands
+//! sooner. So its answer is held back for a moment while a lane is behind that will have caught up soon. One that stands
 //! still, or is slow, is not waited for.
 
 use std::collections::HashMap;
@@ -20,8 +20,11 @@ use crate::board::ChannelBoard;
 /// A lane this far behind is waited for. Less than what is kept in memory.
 const BEHIND: u64 = 1024;
 
-/// A lane that needs longer than this to catch up is not.
-const AT_ONCE: Duration = Duration::from_millis(250);
+/// A lane that needs longer than this to catch up is not, nor is one that does fewer events a second than [`QUICK`].
+const SOON: Duration = Duration::from_secs(2);
+
+/// Programs and servers on the same machine do more; networks with people, limits and distances do not.
+const QUICK: f64 = 2000.0;
 
 /// No answer is held back for longer.
 const LONGEST: Duration = Duration::from_millis(50);
@@ -113,7 +116,7 @@ impl Lane {
                 rate: done.saturating_sub(speed.done) as f64 / since.as_secs_f64(),
             };
         }
-        behind as f64 <= speed.rate * AT_ONCE.as_secs_f64()
+        speed.rate >= QUICK && behind as f64 <= speed.rate * SOON.as_secs_f64()
     }
 }
 

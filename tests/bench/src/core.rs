@@ -33,6 +33,10 @@ pub(crate) async fn throughput(
     let others = span.others(used.cpu)?;
     let resident = crate::usage::resident(std::process::id())?;
     let commits = stage.counter("comity_journal_commit_seconds_count");
+    let mut behind = crate::pace::histogram();
+    for target in 0..TARGETS {
+        behind.add(stage.target(target).latencies())?;
+    }
     let disorder: u64 = (0..TARGETS).map(|t| stage.target(t).disorder()).sum();
     ensure!(
         disorder == 0,
@@ -50,6 +54,10 @@ pub(crate) async fn throughput(
         Aim::AtLeast(50_000.0),
     );
     figures.say("CPU an event", per_event(used.cpu), "us");
+    figures.spread(
+        "reported to delivered, which says how far lanes fall behind",
+        &behind,
+    );
     figures.say("events a commit", events as f64 / commits as f64, "");
     figures.say(
         "written an event",

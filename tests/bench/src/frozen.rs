@@ -23,7 +23,7 @@ const WITH: [Manner; 4] = [
 pub(crate) async fn frozen(dir: &Path, rate: u64, seconds: u64, text: usize) -> Result<Figures> {
     let span = Span::begin()?;
     let (mut without, mut with) = (histogram(), histogram());
-    const TURNS: u64 = 3;
+    const TURNS: u64 = 6;
     for _ in 0..TURNS {
         let count = rate * seconds / (2 * TURNS);
         without.add(turn(dir, &WITHOUT, rate, count, text).await?)?;

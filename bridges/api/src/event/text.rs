@@ -38,6 +38,11 @@ impl Text {
 }
 
 fn clean(text: &str) -> String {
+    // Nearly all that is ever said.
+    let needs_nothing = |b: u8| matches!(b, b' '..=b'~' | b'\n' | b'\t');
+    if text.bytes().all(needs_nothing) {
+        return text.to_owned();
+    }
     let mut out = String::with_capacity(text.len());
     let mut chars = text.chars().peekable();
     while let Some(c) = chars.next() {

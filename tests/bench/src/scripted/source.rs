@@ -15,6 +15,7 @@ use comity_bridge::{
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::task::unconstrained;
 
 use super::Messages;
 use crate::pace::micros;
@@ -131,7 +132,9 @@ impl Bridge for SourceBridge {
                         .map(|due| self.incoming(&channel, due))
                         .collect()
                 };
-                commits.push(Box::pin(commit(link.reports.clone(), incoming)));
+                // With a budget of its own, one could be polled before another that was made earlier.
+                let commit = unconstrained(commit(link.reports.clone(), incoming));
+                commits.push(Box::pin(commit));
             }
             tokio::select! {
                 Some(command) = commands.recv() => match command {
