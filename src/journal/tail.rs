@@ -8,7 +8,7 @@ use comity_bridge::{Content, Event, Timestamp};
 use tokio::sync::watch;
 
 /// Events kept of one room at the most. A lane that is further behind reads the journal.
-const KEPT: usize = 4096;
+const KEPT: usize = 2560;
 
 /// Bytes of text kept of one room, so that long messages cost no more than short ones.
 const KEPT_TEXT: usize = 2 << 20;

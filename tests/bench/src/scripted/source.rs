@@ -87,13 +87,15 @@ impl SourceBridge {
         let number = self.next;
         self.next += 1;
         let due = micros(due.saturating_duration_since(self.epoch));
+        // People do not say the same thing all the time; who does is looked at for circles.
+        let text = format!("{} {number}", self.text);
         Incoming {
             channel: channel.clone(),
             source_id: SourceId(format!("{number}.{due}")),
             author: NativeAuthor::named("alice", "alice"),
             claimed: None,
             own: None,
-            content: Content::Message(Message::of(MessageKind::Text, Text::plain(&self.text))),
+            content: Content::Message(Message::of(MessageKind::Text, Text::plain(text))),
             via: Vec::new(),
         }
     }
