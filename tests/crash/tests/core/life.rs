@@ -65,6 +65,7 @@ impl Core {
     }
 
     /// How many numbers were acknowledged so far.
+    #[cfg(feature = "failpoints")]
     pub(crate) fn acknowledged(&self) -> usize {
         lines(self.dir.path(), "acknowledged").len()
     }
@@ -96,7 +97,8 @@ impl Core {
         asked.add(
             said.iter()
                 .zip(1..)
-                .filter_map(|(said, number)| (!is_refused(number)).then(|| said.clone())),
+                .filter(|(_, number)| !is_refused(*number))
+                .map(|(said, _)| said.clone()),
         );
         let mut everything = Account::new("core");
         everything.add(said.iter().cloned());
