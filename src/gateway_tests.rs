@@ -435,6 +435,16 @@ async fn a_dead_letter_is_listed_with_its_reason_and_traced_and_dropped() {
         "{trace}"
     );
 
+    let steps = trace["channels"]
+        .as_array()
+        .expect("channels")
+        .iter()
+        .find(|channel| channel["channel"] == "two/#room")
+        .map(|channel| channel["steps"].clone())
+        .expect("the channel");
+    assert_eq!(steps[0]["step"], "handed_over", "{trace}");
+    assert_eq!(steps[1]["step"], "dead", "{trace}");
+
     let (status, error) = ask(&gateway, "POST", "/v1/dead/drop").await;
     assert_eq!(status, 400, "all of them only when asked for: {error}");
     let drop = format!("/v1/dead/drop?event={event}");
@@ -447,6 +457,28 @@ async fn a_dead_letter_is_listed_with_its_reason_and_traced_and_dropped() {
         "/v1/dead?wrong=1",
     ] {
         assert_eq!(ask(&gateway, "GET", path).await.0, 400, "{path}");
+    }
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_letter_is_shown_when_the_operator_asks_for_another_attempt() {
+    let world = World::new();
+    world
+        .network("two")
+        .next(Reaction::GiveUp(DeliveryError::Forbidden("+m".to_owned())));
+    let gateway = world.gateway().await;
+    world.network("one").say(ROOM, "alice", "bad");
+    world.network("one").say(ROOM, "alice", "good");
+    world.network("two").wait_shown(ROOM, 1).await;
+    let retry = "/v1/dead/retry?network=two";
+    while ask(&gateway, "POST", retry).await.1["count"] != 1 {
+        tokio::task::yield_now().await;
+    }
+    let shown = world.network("two").wait_shown(ROOM, 2).await;
+    assert!(shown.iter().any(|line| line.ends_with("bad")), "{shown:?}");
+    while ask(&gateway, "GET", "/v1/dead?network=two").await.1["dead"][0].is_object() {
+        tokio::task::yield_now().await;
     }
     gateway.stop().await;
 }

@@ -175,7 +175,7 @@ fn none(channel: &Channel, event: EventId) -> Fault {
 
 fn parsed<T: std::str::FromStr<Err: std::fmt::Display>>(text: &str) -> Result<T, Fault> {
     text.parse()
-        .map_err(|error| Fault::wrong(format!("{text:?}: {error}")))
+        .map_err(|error| Fault::wrong(format!("{error}")))
 }
 
 impl Wanted {

@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use super::Admin;
 use super::fault::Fault;
+use crate::board::{Board, StepKind};
 use crate::journal::{ChannelStep, ChannelTrace, Trace};
 
 /// One event. All times are milliseconds since 1970.
@@ -44,10 +45,21 @@ struct InChannel {
     state: &'static str,
     /// How many events the lane has to finish before it comes to this one.
     before_it: u64,
+    /// What the lane did with it, as far as that is remembered.
+    steps: Vec<Step>,
     parts: Vec<Part>,
     /// What went wrong, if it did: attempts until now, the reason and the time of the last.
     trouble: Option<Trouble>,
     dead: Option<Dead>,
+}
+
+#[derive(Serialize)]
+struct Step {
+    at: i64,
+    #[serde(flatten)]
+    what: StepKind,
+    /// The same in words.
+    says: String,
 }
 
 #[derive(Serialize)]
@@ -81,15 +93,15 @@ pub(super) async fn trace(
 ) -> Result<Response, Fault> {
     let id: EventId = event
         .parse()
-        .map_err(|error| Fault::wrong(format!("{event:?}: {error}")))?;
+        .map_err(|error| Fault::wrong(format!("{error}")))?;
     match admin.journal.trace(id).await? {
-        Some(trace) => Ok(Json(Page::of(id, trace)).into_response()),
+        Some(trace) => Ok(Json(Page::of(id, trace, &admin.board)).into_response()),
         None => Err(Fault::unknown(format!("the journal has no event {id}"))),
     }
 }
 
 impl Page {
-    fn of(id: EventId, trace: Trace) -> Self {
+    fn of(id: EventId, trace: Trace, board: &Board) -> Self {
         let seq = trace.event.seq();
         let event = trace.event.event();
         let kind = event.and_then(|event| {
@@ -115,14 +127,16 @@ impl Page {
             channels: trace
                 .channels
                 .into_iter()
-                .map(|channel| InChannel::of(channel, seq))
+                .map(|channel| InChannel::of(channel, seq, board))
                 .collect(),
         }
     }
 }
 
 impl InChannel {
-    fn of(trace: ChannelTrace, seq: u64) -> Self {
+    fn of(trace: ChannelTrace, seq: u64, board: &Board) -> Self {
+        let lane = board.channel(&trace.channel);
+        let steps = lane.map(|lane| lane.steps.of(seq)).unwrap_or_default();
         let state = match &trace.step {
             ChannelStep::Dead(_) => "dead",
             ChannelStep::Before => "before",
@@ -140,6 +154,14 @@ impl InChannel {
             _ => None,
         };
         InChannel {
+            steps: steps
+                .into_iter()
+                .map(|step| Step {
+                    at: step.at.0,
+                    says: says(&step.what),
+                    what: step.what,
+                })
+                .collect(),
             channel: trace.channel,
             state,
             before_it: seq.saturating_sub(trace.done + 1),
@@ -161,5 +183,25 @@ impl InChannel {
             }),
             dead,
         }
+    }
+}
+
+fn says(what: &StepKind) -> String {
+    match what {
+        StepKind::HandedOver { attempt, doubt } => {
+            let doubt = if *doubt {
+                ", an earlier one may have reached the network"
+            } else {
+                ""
+            };
+            format!("handed over, attempt {attempt}{doubt}")
+        }
+        StepKind::Planned { parts } => format!("split into {parts} parts"),
+        StepKind::Landed { part } => format!("part {} has landed", part + 1),
+        StepKind::Shown => "shown".to_owned(),
+        StepKind::Retry { reason } => format!("came back, to be tried again: {reason}"),
+        StepKind::Dead { reason } => format!("given up: {reason}"),
+        StepKind::Passed { reason } => format!("not shown here: {reason}"),
+        StepKind::Folded => "shown within the message that it changes".to_owned(),
     }
 }
