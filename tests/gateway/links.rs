@@ -87,7 +87,7 @@ async fn a_spoilt_link_to_a_gateway_that_is_a_guest_loses_and_doubles_nothing() 
 async fn spoilt(link: Link) {
     let mut dice = dice();
     let (mut world, mut gate) = gated(link, &mut dice).await;
-    let gate = gate.take().or(world.push.take()).expect("a gate");
+    let gate = gate.take().or_else(|| world.push.take()).expect("a gate");
     world
         .connected()
         .await
