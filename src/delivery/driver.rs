@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 use super::age::Ages;
 use super::budget::{Budget, Share};
 use super::handed::HandedOver;
-use super::lane::{Failure, Lane, Note, Write};
+use super::lane::{Failure, Lane, Need, Note, Write};
 use super::notice::{Courtesy, Teller};
 use crate::board::{ChannelBoard, Step, StepKind};
 use crate::config::DeliveryConfig;
@@ -33,6 +33,9 @@ use outside::{Now, Outside};
 
 /// No window is larger: the bridges' request queues are made for that.
 pub const WINDOW_LIMIT: usize = 256;
+
+/// How long a write may wait for others.
+const LINGER: Duration = Duration::from_millis(2);
 
 /// Events looked ahead.
 const PAGE: usize = 64;
@@ -96,6 +99,8 @@ struct Driver {
     look_at: Option<Instant>,
     /// Nothing was shown since.
     stuck_since: Instant,
+    /// When what has become of deliveries is written at the latest.
+    write_at: Option<Instant>,
     writing: Option<Writing>,
     steps: Vec<Step>,
 }
@@ -130,6 +135,7 @@ impl LaneTask {
             again_since: None,
             look_at: None,
             stuck_since: Instant::now(),
+            write_at: None,
             writing: None,
             steps: Vec::new(),
             task: self,
@@ -168,7 +174,7 @@ impl Driver {
             if self.now.drained && self.lane.is_idle() && self.writing.is_none() {
                 return self.farewell().await;
             }
-            let wake_at = [self.retry_at, self.again_at, self.look_at]
+            let wake_at = [self.retry_at, self.again_at, self.look_at, self.write_at]
                 .into_iter()
                 .flatten()
                 .min();
@@ -338,7 +344,21 @@ impl Driver {
         tracing::info!(channel = %self.task.channel, why, wait_ms = wait.as_millis() as u64, "will try again");
     }
 
+    /// What nobody waits for is written a moment later, so that the room's lanes, and perhaps its next event, share one commit.
     async fn begin_write(&mut self) -> Result<(), JournalError> {
+        let now = Instant::now();
+        let due = match self.lane.needs_write() {
+            Need::Nothing => {
+                self.write_at = None;
+                return Ok(());
+            }
+            Need::Soon if !self.now.drained => *self.write_at.get_or_insert(now + LINGER),
+            Need::Soon | Need::Now => now,
+        };
+        if due > now {
+            return Ok(());
+        }
+        self.write_at = None;
         match self.lane.take_write() {
             Some(write) => self.write(write).await,
             None => Ok(()),

@@ -115,6 +115,15 @@ pub(super) enum Note {
     AgainFailed(Failure),
 }
 
+/// Whether the lane has something to be committed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Need {
+    Nothing,
+    /// Nobody waits for it.
+    Soon,
+    Now,
+}
+
 /// What the lane asks to have committed, and who waits for it.
 pub(super) struct Write {
     pub(super) write: LaneWrite,
@@ -521,25 +530,36 @@ impl Lane {
         true
     }
 
-    /// What has to be committed now, if anything. Call it again only when the last one is durable.
-    pub(super) fn take_write(&mut self) -> Option<Write> {
+    /// Whether anything has to be committed, and whether somebody waits for it.
+    pub(super) fn needs_write(&mut self) -> Need {
         if self.failure.is_some() {
             self.record_exceptions();
         }
         let pending = &self.pending;
         let facts = !(pending.parts.is_empty()
-            && pending.plans.is_empty()
             && pending.dead.is_empty()
             && pending.folded.is_empty()
             && pending.troubles.is_empty()
             && pending.notices.is_empty()
             && pending.revived.is_empty());
-        let window = self.window as u64;
-        let room = self.durable_tried < self.done + window;
+        let room = self.durable_tried < self.done + self.window as u64;
         let passed = self.done >= self.durable_done + PASSED_UNSAID;
-        if !(facts || room || passed || self.finished) {
+        let some = facts || passed || self.finished;
+        if room || !pending.plans.is_empty() || (some && self.failure.is_some()) {
+            Need::Now
+        } else if some {
+            Need::Soon
+        } else {
+            Need::Nothing
+        }
+    }
+
+    /// What has to be committed now, if anything. Call it again only when the last one is durable.
+    pub(super) fn take_write(&mut self) -> Option<Write> {
+        if self.needs_write() == Need::Nothing {
             return None;
         }
+        let window = self.window as u64;
         let tried = (self.done + 2 * window).max(self.next - 1);
         Some(self.write(tried.max(self.doubt_until)))
     }
