@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use comity_people::history::{Fault, report};
+use comity_people::history::report;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
@@ -68,6 +68,8 @@ fn a_gateway_killed_at_any_moment_loses_nothing_that_it_had_acknowledged_and_dou
 #[cfg(feature = "failpoints")]
 #[test]
 fn a_gateway_that_acknowledges_before_the_commit_is_found_out() {
+    use comity_people::history::Fault;
+
     let seed = number("COMITY_SEED").unwrap_or(0x00c0_317b);
     println!("COMITY_SEED={seed}");
     let mut random = StdRng::seed_from_u64(seed);
