@@ -9,7 +9,13 @@
 //! The same happens when a transaction fails half way: the next one may leave before the failure is noted.
 //!
 //! Numbers are a hint and no more. Other application services of the homeserver draw from the same
-//! sequence, and then most gaps mean nothing: the first one that does ends the watch, until we come up again.
+//! sequence, and then most gaps mean nothing: the first one that does ends the watch, until we come up again. Only for a
+//! while after coming up, when the race is likely, each gap is looked into, at the price of one repetition.
+
+use std::time::{Duration, Instant};
+
+/// How long after coming up each gap is looked into.
+const CLOSELY: Duration = Duration::from_secs(20);
 
 /// A wider gap is not a gap but another numbering.
 const WIDEST: u64 = 50;
@@ -22,6 +28,7 @@ pub(super) struct Gaps {
     /// What was refused and has not come again.
     refused: Option<Refused>,
     watching: bool,
+    closely_until: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -35,21 +42,23 @@ struct Refused {
 impl Gaps {
     /// What was kept of an earlier run: `last` is the last transaction that was committed. What came while we were down has the numbers
     /// after it, and without it a transaction that overtakes another at our start could not be told.
-    pub(super) fn after(last: Option<&str>) -> Self {
+    pub(super) fn after(last: Option<&str>, now: Instant) -> Self {
         Self {
             last: last.and_then(|last| last.parse().ok()),
             refused: None,
             watching: true,
+            closely_until: Some(now + CLOSELY),
         }
     }
 
     /// We came up: the homeserver recovers.
-    pub(super) fn watch(&mut self) {
+    pub(super) fn watch(&mut self, now: Instant) {
         self.watching = true;
+        self.closely_until = Some(now + CLOSELY);
     }
 
     /// Whether a transaction may be taken, rather than refused for what should have come first.
-    pub(super) fn admits(&mut self, id: &str) -> bool {
+    pub(super) fn admits(&mut self, now: Instant, id: &str) -> bool {
         let Ok(number) = id.parse::<u64>() else {
             return true;
         };
@@ -61,6 +70,7 @@ impl Gaps {
         if number <= last {
             return true;
         }
+        let closely = self.closely_until.is_some_and(|until| now < until);
         match &mut self.refused {
             Some(refused) if number < refused.number => refused.filled = true,
             Some(refused) if number > refused.number && refused.times < MOST_REFUSALS => {
@@ -72,7 +82,7 @@ impl Gaps {
                 self.watching = refused.filled;
                 self.refused = None;
             }
-            None if number > last + 1 && self.watching => {
+            None if number > last + 1 && (self.watching || closely) => {
                 self.refused = Some(Refused {
                     number,
                     times: 1,
@@ -93,10 +103,11 @@ mod tests {
 
     #[test]
     fn a_transaction_that_was_left_behind_is_fetched_before_its_successors() {
-        let mut gaps = Gaps::after(None);
+        let now = Instant::now();
+        let mut gaps = Gaps::after(None, now);
         let admitted: Vec<bool> = ["41", "42", "44", "43", "44", "45", "47", "46", "47"]
             .iter()
-            .map(|id| gaps.admits(id))
+            .map(|id| gaps.admits(now, id))
             .collect();
         assert_eq!(
             admitted,
@@ -106,50 +117,69 @@ mod tests {
 
     #[test]
     fn a_gap_that_means_nothing_costs_one_refusal() {
-        let mut gaps = Gaps::after(None);
+        let now = Instant::now();
+        let mut gaps = Gaps::after(None, now);
+        let now = now + CLOSELY;
         let admitted: Vec<bool> = ["1", "5", "5", "9", "12"]
             .iter()
-            .map(|id| gaps.admits(id))
+            .map(|id| gaps.admits(now, id))
             .collect();
         assert_eq!(admitted, [true, false, true, true, true]);
     }
 
     #[test]
     fn a_transaction_that_overtakes_another_at_our_start_waits_for_it() {
-        let mut gaps = Gaps::after(Some("41"));
+        let now = Instant::now();
+        let mut gaps = Gaps::after(Some("41"), now);
         let admitted: Vec<bool> = ["43", "42", "43", "44"]
             .iter()
-            .map(|id| gaps.admits(id))
+            .map(|id| gaps.admits(now, id))
             .collect();
         assert_eq!(admitted, [false, true, true, true]);
     }
 
     #[test]
     fn what_follows_a_refused_transaction_waits_for_it_but_not_for_ever() {
-        let mut gaps = Gaps::after(Some("1"));
+        let now = Instant::now();
+        let mut gaps = Gaps::after(Some("1"), now);
         let admitted: Vec<bool> = ["3", "4", "2", "3", "4"]
             .iter()
-            .map(|id| gaps.admits(id))
+            .map(|id| gaps.admits(now, id))
             .collect();
         assert_eq!(admitted, [false, false, true, true, true]);
-        assert!(!gaps.admits("6"));
-        let later: Vec<bool> = (7..12).map(|id| gaps.admits(&id.to_string())).collect();
+        assert!(!gaps.admits(now, "6"));
+        let later: Vec<bool> = (7..12)
+            .map(|id| gaps.admits(now, &id.to_string()))
+            .collect();
         assert_eq!(later, [false, false, false, false, true]);
     }
 
     #[test]
+    fn after_coming_up_each_gap_is_looked_into() {
+        let now = Instant::now();
+        let mut gaps = Gaps::after(Some("1"), now);
+        let admitted: Vec<bool> = ["3", "3", "7", "5", "7"]
+            .iter()
+            .map(|id| gaps.admits(now, id))
+            .collect();
+        assert_eq!(admitted, [false, true, false, true, true]);
+    }
+
+    #[test]
     fn what_fills_a_gap_may_have_a_gap_before_it() {
-        let mut gaps = Gaps::after(None);
+        let now = Instant::now();
+        let mut gaps = Gaps::after(None, now);
         let admitted: Vec<bool> = ["1", "9", "5", "9"]
             .iter()
-            .map(|id| gaps.admits(id))
+            .map(|id| gaps.admits(now, id))
             .collect();
         assert_eq!(admitted, [true, false, true, true]);
     }
 
     #[test]
     fn repeats_and_other_numberings_are_let_through() {
-        let mut gaps = Gaps::after(None);
+        let now = Instant::now();
+        let mut gaps = Gaps::after(None, now);
         for id in [
             "7",
             "7",
@@ -161,7 +191,7 @@ mod tests {
             "4",
             "99999999999999999999999",
         ] {
-            assert!(gaps.admits(id), "{id}");
+            assert!(gaps.admits(now, id), "{id}");
         }
     }
 }

@@ -190,7 +190,7 @@ impl Session {
         let mut session = Self {
             health: Health::new(now, &settings),
             intake: Intake::new(now),
-            gaps: Gaps::after(remembered.get(TRANSACTION_KEY).map(String::as_str)),
+            gaps: Gaps::after(remembered.get(TRANSACTION_KEY).map(String::as_str), now),
             numbers: HashMap::new(),
             catch_up: CatchUp::new(now, wall),
             next_ticket: u64::MAX,
@@ -332,7 +332,7 @@ impl Session {
         events: Vec<RoomEvent>,
     ) {
         self.catch_up.note_transaction(now, &events);
-        if self.gaps.admits(id) {
+        if self.gaps.admits(now, id) {
             self.numbers.insert(ticket, id.to_owned());
             self.intake.push(now, ticket, events);
         } else {
@@ -423,7 +423,7 @@ impl Session {
     fn turn(&mut self, now: Instant, turn: Option<Turn>) {
         match turn {
             Some(Turn::Up) => {
-                self.gaps.watch();
+                self.gaps.watch(now);
                 self.catch_up.watch(now);
                 self.actions.push_back(Action::Online);
                 for (channel, room) in &mut self.rooms {
