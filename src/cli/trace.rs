@@ -138,6 +138,8 @@ fn steps(channel: &Channel) -> Vec<String> {
         steps.push((trouble.at, says));
     }
     if let Some(dead) = &channel.dead {
+        // The journal knows the whole reason, the lane's step only its kind.
+        steps.retain(|(at, says)| *at != dead.at || !says.starts_with("given up: "));
         let again = if dead.again {
             "; to be tried again"
         } else {
@@ -145,7 +147,8 @@ fn steps(channel: &Channel) -> Vec<String> {
         };
         steps.push((dead.at, format!("given up: {}{again}", dead.reason)));
     }
-    steps.sort();
+    // Stable: the lane's own order holds within a millisecond.
+    steps.sort_by_key(|(at, _)| *at);
     steps
         .into_iter()
         .map(|(at, says)| match at {
@@ -171,6 +174,9 @@ mod tests {
             {"channel": "home/!r", "state": "shown", "before_it": 0, "trouble": null, "dead": null,
              "steps": [{"at": 1_732_280_000_126_i64, "says": "handed over"}],
              "parts": [{"part": 0, "native_ids": ["$x"], "at": 1_732_280_000_140_i64}]},
+            {"channel": "oftc/#rust", "state": "dead", "before_it": 0, "trouble": null, "parts": [],
+             "steps": [{"at": 1_732_280_000_127_i64, "says": "handed over"}, {"at": 1_732_280_000_127_i64, "says": "given up: forbidden"}],
+             "dead": {"reason": "forbidden: no voice", "at": 1_732_280_000_127_i64, "again": false}},
             {"channel": "jabber/r@x", "state": "waiting", "before_it": 3, "parts": [], "trouble": null, "dead": null}]});
         let page: Page = serde_json::from_value(page).expect("a page");
         assert_eq!(
@@ -182,6 +188,9 @@ mod tests {
              home/!r  shown\n\
              \x20 2024-11-22 12:53:20.126  handed over\n\
              \x20 2024-11-22 12:53:20.140  part 1 is there, as $x\n\
+             oftc/#rust  dead\n\
+             \x20 2024-11-22 12:53:20.127  handed over\n\
+             \x20 2024-11-22 12:53:20.127  given up: forbidden: no voice\n\
              jabber/r@x  waiting, 3 events are before it\n"
         );
     }
