@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use comity_bridge::{
     Capabilities, Channel, ChannelState, NetworkName, NetworkStatus, RoomAddress, Timestamp,
@@ -29,6 +30,14 @@ pub struct NetworkBoard {
     pub status: watch::Sender<NetworkStatus>,
     /// What its channels can show.
     pub capabilities: watch::Sender<Capabilities>,
+    away: Mutex<Option<Away>>,
+}
+
+/// A network that has been said to be offline.
+#[derive(Debug)]
+struct Away {
+    why: String,
+    since: Instant,
 }
 
 /// One channel and its lane.
@@ -172,19 +181,13 @@ impl Board {
         let Some(network) = self.networks.get(name) else {
             return;
         };
+        network.log(name, &status);
         if let NetworkStatus::Offline { why } = &status {
-            for (channel, board) in self
-                .channels
-                .iter()
-                .filter(|(channel, _)| channel.network() == name)
-            {
-                self.set_state(
-                    channel,
-                    board,
-                    ChannelState::NotJoined {
-                        why: format!("the network is away: {why}"),
-                    },
-                );
+            let channels = self.channels.iter();
+            for (_, board) in channels.filter(|(channel, _)| channel.network() == name) {
+                board.set_state(ChannelState::NotJoined {
+                    why: format!("the network is away: {why}"),
+                });
             }
         }
         network.status.send_replace(status);
@@ -192,18 +195,10 @@ impl Board {
 
     /// Says whether a channel can be written to.
     pub fn set_channel(&self, channel: &Channel, state: ChannelState) {
-        if let Some(board) = self.channels.get(channel) {
-            self.set_state(channel, board, state);
-        }
-    }
-
-    fn set_state(&self, channel: &Channel, board: &ChannelBoard, state: ChannelState) {
-        let changed = board.state.send_if_modified(|known| {
-            let changes = *known != state;
-            *known = state.clone();
-            changes
-        });
-        if changed {
+        let Some(board) = self.channels.get(channel) else {
+            return;
+        };
+        if board.set_state(state.clone()) {
             match state {
                 ChannelState::Joined => tracing::info!(%channel, "joined"),
                 ChannelState::NotJoined { why } => tracing::warn!(%channel, why, "not joined"),
@@ -276,6 +271,33 @@ impl NetworkBoard {
             protocol,
             status: watch::Sender::new(NetworkStatus::Connecting),
             capabilities: watch::Sender::new(Capabilities::default()),
+            away: Mutex::new(None),
+        }
+    }
+
+    /// A network that stays away for the same reason is said to be so once, however often its bridge tries.
+    fn log(&self, network: &NetworkName, status: &NetworkStatus) {
+        let mut away = self.away.lock().unwrap_or_else(PoisonError::into_inner);
+        match status {
+            NetworkStatus::Connecting => tracing::debug!(%network, "connecting"),
+            NetworkStatus::Online => match away.take() {
+                Some(away) => {
+                    let away_s = away.since.elapsed().as_secs();
+                    tracing::info!(%network, away_s, "online");
+                }
+                None => tracing::info!(%network, "online"),
+            },
+            NetworkStatus::Offline { why } => match &mut *away {
+                Some(away) if away.why == *why => {
+                    tracing::debug!(%network, why, "still offline");
+                }
+                known => {
+                    tracing::warn!(%network, why, "offline");
+                    let since = known.as_ref().map_or_else(Instant::now, |away| away.since);
+                    let why = why.clone();
+                    *known = Some(Away { why, since });
+                }
+            },
         }
     }
 }
@@ -292,6 +314,15 @@ impl ChannelBoard {
             paused: watch::Sender::new(None),
             steps: Steps::default(),
         }
+    }
+
+    /// True when it was another before.
+    fn set_state(&self, state: ChannelState) -> bool {
+        self.state.send_if_modified(|known| {
+            let changes = *known != state;
+            *known = state;
+            changes
+        })
     }
 }
 
@@ -341,4 +372,63 @@ pub struct ChannelSnapshot {
     pub age_ms: u64,
     /// For how long the loop breaker will keep anything from being shown; none when it does not.
     pub paused_ms: Option<u64>,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().expect("whole").write(bytes)
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_network_that_stays_away_for_one_reason_is_warned_of_once() {
+        let network: NetworkName = "libera".parse().expect("a name");
+        let channel = Channel::new(network.clone(), "#rust").expect("a channel");
+        let room: RoomAddress = "#rust@gw1.example".parse().expect("an address");
+        let board = Board::new(vec![(network.clone(), "irc")], vec![(room, vec![channel])]);
+        let log = Log::default();
+        let written = log.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_writer(move || written.clone())
+            .with_ansi(false)
+            .without_time()
+            .finish();
+        tracing::subscriber::with_default(subscriber, || {
+            let offline = |why: &str| NetworkStatus::Offline {
+                why: why.to_owned(),
+            };
+            for why in ["refused", "refused", "no route", "no route"] {
+                board.set_network(&network, NetworkStatus::Connecting);
+                board.set_network(&network, offline(why));
+            }
+            board.set_network(&network, NetworkStatus::Online);
+        });
+        let log = log.0.lock().expect("whole");
+        let lines: Vec<&str> = std::str::from_utf8(&log)
+            .expect("text")
+            .lines()
+            .map(|line| line.split(": ").last().unwrap_or(line))
+            .collect();
+        assert_eq!(
+            lines,
+            [
+                "offline network=libera why=\"refused\"",
+                "offline network=libera why=\"no route\"",
+                "online network=libera away_s=0"
+            ]
+        );
+    }
 }

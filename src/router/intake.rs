@@ -299,13 +299,9 @@ impl Intake for Gate {
 
     fn network(&self, network: &NetworkName, status: NetworkStatus) {
         match &status {
-            NetworkStatus::Connecting => tracing::debug!(%network, "connecting"),
-            NetworkStatus::Online => {
-                tracing::info!(%network, "online");
-                self.metrics.network_online(network, true);
-            }
-            NetworkStatus::Offline { why } => {
-                tracing::warn!(%network, why, "offline");
+            NetworkStatus::Connecting => {}
+            NetworkStatus::Online => self.metrics.network_online(network, true),
+            NetworkStatus::Offline { .. } => {
                 self.metrics.network_online(network, false);
                 self.metrics.reconnect(network);
             }

@@ -321,11 +321,8 @@ impl Task {
         let wait = self.backoff.next_wait().max(floor);
         // The gateway warns of it.
         debug!(network = %self.network, %error, retry_secs = wait.as_secs_f32(), "not connected");
-        let why = format!(
-            "{error}; trying again in {:.0} s",
-            wait.as_secs_f32().max(1.0)
-        );
-        self.session.handle_disconnected(&error.to_string());
+        let why = error.to_string();
+        self.session.handle_disconnected(&why);
         self.handle_outputs();
         self.net = Net::Waiting(Instant::now() + wait);
         self.reports.network(NetworkStatus::Offline { why });
