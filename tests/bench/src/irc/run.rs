@@ -165,28 +165,24 @@ fn stretch(lab: &Lab, plan: &Plan, [from, to]: [&str; 2], load: Load) -> Result<
     let ear = Listener::new(ear, plan.senders, epoch).listen(each * count, SILENCE);
     let server = lab.used()?;
     let begun = Instant::now() + Duration::from_millis(50);
-    let mut floods = Vec::new();
-    let mut streams = Vec::new();
+    let mut sending = Vec::new();
     for (number, sender) in senders.into_iter().enumerate() {
         match load {
-            Load::Burst(_) => floods.push(sender.flood(number, each, epoch, plan.text)?),
+            Load::Burst(_) => sending.push(sender.flood(number, each, epoch, plan.text)?),
             Load::Rate(rate, _) => {
                 let schedule = Schedule {
                     start: begun,
                     rate: rate as f64 / count as f64,
                     count: each,
                 };
-                streams.push(sender.stream(number, schedule, epoch, plan.text)?);
+                sending.push(sender.stream(number, schedule, epoch, plan.text)?);
             }
         }
     }
     let heard: Heard = ear.join().expect("the listener does not panic")?;
     let server = lab.used()?.since(server).cpu;
-    for thread in floods {
+    for thread in sending {
         drop(thread.join().expect("a sender does not panic")?);
-    }
-    for thread in streams {
-        thread.join().expect("a sender does not panic")?;
     }
     Ok(Run {
         sent: each * count,
