@@ -91,6 +91,7 @@ impl Bridge for IrcNetwork {
             ..Capabilities::default()
         });
         let rows = link.reports.remembered().await.writes;
+        let waiting_lines = self.config.waiting_lines;
         let memory = Memory::read(&rows, |name| Channel::new(self.network.clone(), name).ok());
         let mut driver = Driver {
             network: self.network,
@@ -98,7 +99,7 @@ impl Bridge for IrcNetwork {
             config: self.config,
             clock: link.env.clock,
             memory,
-            intake: Intake::new(link.reports.clone()),
+            intake: Intake::new(link.reports.clone(), waiting_lines),
             reports: link.reports,
             requests: link.requests,
             shutdown: link.shutdown,

@@ -18,6 +18,9 @@ const BURST_LINES: u64 = 8;
 /// Lines that one message may take.
 const MAX_LINES: u64 = 20;
 
+/// Lines that may wait for the journal: a burst as long as the daemon needs two seconds for, some 25 MB of memory.
+const WAITING_LINES: u64 = 65_536;
+
 /// What `PASS` and a margin leave of 512 bytes.
 const MAX_PASSWORD: usize = 400;
 
@@ -33,6 +36,7 @@ pub(crate) struct Config {
     /// A limit on author and text of one line, beside the protocol's own.
     pub(crate) max_text_bytes: Option<usize>,
     pub(crate) max_lines: NonZeroUsize,
+    pub(crate) waiting_lines: usize,
     pub(crate) ambiguous: Ambiguous,
 }
 
@@ -78,6 +82,9 @@ impl Config {
             .unwrap_or(0);
         let max_text_bytes = table.integer("max_text_bytes", 64..=512);
         let max_lines = table.integer("max_lines", 1..=1000).unwrap_or(MAX_LINES);
+        let waiting_lines = table
+            .integer("waiting_lines", 100..=WAITING_LINES)
+            .unwrap_or(WAITING_LINES);
         let ambiguous = table.choice(
             "ambiguous",
             &[
@@ -100,6 +107,7 @@ impl Config {
             min_line_interval: Duration::from_millis(interval),
             max_text_bytes: max_text_bytes.map(|bytes| count(bytes).get()),
             max_lines: count(max_lines),
+            waiting_lines: count(waiting_lines).get(),
             ambiguous: ambiguous.unwrap_or_default(),
         })
     }

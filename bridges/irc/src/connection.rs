@@ -4,6 +4,7 @@
 use std::{
     collections::BTreeSet,
     io,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -21,11 +22,10 @@ use crate::{
     config::Config,
     deliveries::Planned,
     ident::ChannelName,
-    inbound,
     memory::Mark,
     outbound::{self, Limits, Notes},
     session::{Event, Farewell, Heard, Session, Settings, Since, Verb},
-    wire::{Codec, Frame, Line, time},
+    wire::{Codec, Frame, Line},
     writer::Writer,
 };
 
@@ -55,7 +55,7 @@ pub(crate) enum End {
 struct Conversation {
     session: Session,
     /// This connection's name: with a line's number, an id for ever.
-    epoch: String,
+    epoch: Arc<str>,
     online_since: Option<Instant>,
     goodbye_by: Option<Instant>,
     lost: Option<Farewell>,
@@ -80,7 +80,7 @@ impl Driver {
         let session = Session::new(settings, Instant::now());
         let mut talk = Conversation {
             session: session.map_err(|error| BridgeError::Local(error.to_string()))?,
-            epoch: Ulid::new().to_string(),
+            epoch: Ulid::new().to_string().into(),
             online_since: None,
             goodbye_by: None,
             lost: None,
@@ -221,7 +221,7 @@ impl Driver {
                 Event::Joined { channel, time } => self.handle_joined(&channel, time, talk),
                 Event::StillIn(name) => self.tell_state(&name, ChannelState::Joined),
                 Event::NotJoined(name, why) => self.handle_not_joined(&name, why, talk),
-                Event::Heard(heard) => self.handle_heard(*heard, talk),
+                Event::Heard(heard) => self.handle_heard(heard, talk),
                 Event::CaughtUp { channel, complete } => self.handle_caught_up(&channel, complete),
                 Event::LookedBack(name, found) => {
                     let config = &self.config;
@@ -328,7 +328,7 @@ impl Driver {
         self.tell_state(name, ChannelState::NotJoined { why });
     }
 
-    fn handle_heard(&mut self, heard: Heard, talk: &mut Conversation) {
+    fn handle_heard(&mut self, heard: Box<Heard>, talk: &mut Conversation) {
         let Some(channel) = self.channels.get(&heard.channel) else {
             return;
         };
@@ -347,22 +347,8 @@ impl Driver {
         if self.overfull {
             return;
         }
-        let claimed = heard.time.as_deref().and_then(time::parse);
         let now = self.clock.now();
-        let mark = heard.msgid.is_some().then(|| Mark {
-            at: claimed.map_or(now, |claimed| claimed.min(now)),
-            inside: true,
-            since: Since {
-                msgid: heard.msgid.clone(),
-                time: heard.time.clone(),
-            },
-        });
-        match inbound::report(&heard, channel.clone(), &talk.epoch) {
-            Ok(incoming) => self.intake.add(incoming, mark),
-            Err(reason) => self
-                .reports
-                .skip(reason, format!("from {} in {channel}", heard.nick)),
-        }
+        self.intake.add(heard, channel.clone(), &talk.epoch, now);
     }
 
     fn tell_state(&self, name: &ChannelName, state: ChannelState) {

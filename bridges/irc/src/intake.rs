@@ -4,19 +4,23 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     pin::Pin,
+    sync::Arc,
     time::Duration,
 };
 
 use comity_bridge::{Answer, Batch, Channel, Gap, Incoming, Reports, Timestamp, failpoint};
 use tokio::time::sleep;
 
-use crate::memory::{Mark, Memory};
+use crate::{
+    inbound,
+    memory::{Mark, Memory},
+    session::Heard,
+};
 
-/// Messages that may wait for a commit: a third of a second of the fastest server. A connection that is not read is no way to have
-/// more wait: ngircd 26.1 cuts it after some hundred kilobytes.
-const MAX_WAITING: usize = 10_000;
+/// Bytes of messages that may wait for a commit. A burst of short lines is bounded by their number, one of long lines by this.
+const MAX_WAITING_BYTES: usize = 32 * 1024 * 1024;
 
-/// Messages in one commit.
+/// Messages in one commit. More would make other networks' commits wait.
 const MAX_BATCH: usize = 1024;
 
 /// How long to wait when the gateway is busy.
@@ -26,36 +30,62 @@ type Commit = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 pub(crate) struct Intake {
     reports: Reports,
+    /// How many may wait. A connection that is not read is no way to have more wait: ngircd 26.1 cuts it after some
+    /// hundred kilobytes.
+    max_waiting: usize,
     waiting: VecDeque<Item>,
+    /// What the messages among them take.
+    bytes: usize,
     committing: Option<Commit>,
     /// Channels of which lines are being thrown away, and since when.
     dropping: BTreeMap<Channel, Timestamp>,
 }
 
-#[expect(clippy::large_enum_variant, reason = "nearly all of them are messages")]
 enum Item {
-    /// A message, and how far its channel is heard with it.
-    Heard(Incoming, Option<Mark>),
+    Heard(Waiting),
     /// How far a channel is heard, without a message.
-    Mark(Channel, Option<Mark>),
-    Gap(Gap),
+    Mark(Box<(Channel, Option<Mark>)>),
+    Gap(Box<Gap>),
     /// Until when the server was there.
     Present,
 }
 
+/// A message as small as it can be: it becomes a report when its turn comes.
+struct Waiting {
+    heard: Box<Heard>,
+    channel: Channel,
+    /// The connection that it came on.
+    epoch: Arc<str>,
+    at: Timestamp,
+}
+
 impl Intake {
-    pub(crate) fn new(reports: Reports) -> Self {
+    pub(crate) fn new(reports: Reports, max_waiting: usize) -> Self {
         Self {
             reports,
+            max_waiting,
             waiting: VecDeque::new(),
+            bytes: 0,
             committing: None,
             dropping: BTreeMap::new(),
         }
     }
 
     /// Takes a message, for which there must be room.
-    pub(crate) fn add(&mut self, incoming: Incoming, mark: Option<Mark>) {
-        self.waiting.push_back(Item::Heard(incoming, mark));
+    pub(crate) fn add(
+        &mut self,
+        heard: Box<Heard>,
+        channel: Channel,
+        epoch: &Arc<str>,
+        at: Timestamp,
+    ) {
+        self.bytes += heard.bytes();
+        self.waiting.push_back(Item::Heard(Waiting {
+            heard,
+            channel,
+            epoch: Arc::clone(epoch),
+            at,
+        }));
     }
 
     /// Throws a message away: the network keeps nothing, and cannot be told to wait.
@@ -69,20 +99,21 @@ impl Intake {
 
     /// Notes how far a channel is heard, or forgets it.
     pub(crate) fn mark(&mut self, channel: &Channel, mark: Option<Mark>) {
-        self.waiting.push_back(Item::Mark(channel.clone(), mark));
+        let mark = Box::new((channel.clone(), mark));
+        self.waiting.push_back(Item::Mark(mark));
     }
 
     /// Returns how far a channel is heard with what waits, if anything of it does.
     pub(crate) fn last_mark(&self, channel: &Channel) -> Option<Mark> {
         self.waiting.iter().rev().find_map(|item| match item {
-            Item::Heard(incoming, mark) if incoming.channel == *channel => mark.clone(),
-            Item::Mark(about, mark) if about == channel => mark.clone(),
+            Item::Heard(waiting) if waiting.channel == *channel => waiting.mark(),
+            Item::Mark(mark) if mark.0 == *channel => mark.1.clone(),
             _ => None,
         })
     }
 
     pub(crate) fn gap(&mut self, gap: Gap) {
-        self.waiting.push_back(Item::Gap(gap));
+        self.waiting.push_back(Item::Gap(Box::new(gap)));
     }
 
     pub(crate) fn is_idle(&self) -> bool {
@@ -90,12 +121,14 @@ impl Intake {
     }
 
     pub(crate) fn is_full(&self) -> bool {
-        self.waiting.len() >= MAX_WAITING
+        self.waiting.len() >= self.max_waiting || self.bytes >= MAX_WAITING_BYTES
     }
 
     /// There is room again: what was thrown away until now is a gap.
     pub(crate) fn end_gaps(&mut self, now: Timestamp) {
-        if self.dropping.is_empty() || self.waiting.len() > MAX_WAITING / 2 {
+        let is_half_full =
+            self.waiting.len() > self.max_waiting / 2 || self.bytes > MAX_WAITING_BYTES / 2;
+        if self.dropping.is_empty() || is_half_full {
             return;
         }
         for (channel, from) in std::mem::take(&mut self.dropping) {
@@ -112,10 +145,11 @@ impl Intake {
         if self.is_idle()
             && let Some(row) = memory.poll_present(true)
         {
-            self.commit(Batch {
+            let batch = Batch {
                 writes: vec![row],
                 ..Batch::default()
-            });
+            };
+            self.commit(batch, Vec::new());
         }
     }
 
@@ -138,21 +172,31 @@ impl Intake {
             return;
         }
         let count = self.waiting.len().min(MAX_BATCH);
-        let mut batch = Batch {
-            incoming: Vec::with_capacity(count),
-            ..Batch::default()
-        };
+        let mut batch = Batch::default();
+        batch.incoming.reserve_exact(count);
+        let mut heard = Vec::with_capacity(count);
         let mut marks: BTreeMap<Channel, Option<Mark>> = BTreeMap::new();
         for item in self.waiting.drain(..count) {
             match item {
-                Item::Heard(incoming, mark) => {
-                    if mark.is_some() {
-                        marks.insert(incoming.channel.clone(), mark);
+                Item::Heard(waiting) => {
+                    self.bytes -= waiting.heard.bytes();
+                    if let Some(mark) = waiting.mark() {
+                        marks.insert(waiting.channel.clone(), Some(mark));
                     }
-                    batch.incoming.push(incoming);
+                    match waiting.report() {
+                        Ok(incoming) => {
+                            batch.incoming.push(incoming);
+                            heard.push(waiting);
+                        }
+                        Err(reason) => {
+                            let from =
+                                format!("from {} in {}", waiting.heard.nick, waiting.channel);
+                            self.reports.skip(reason, from);
+                        }
+                    }
                 }
-                Item::Mark(channel, mark) => drop(marks.insert(channel, mark)),
-                Item::Gap(gap) => batch.gaps.push(gap),
+                Item::Mark(mark) => drop(marks.insert(mark.0, mark.1)),
+                Item::Gap(gap) => batch.gaps.push(*gap),
                 Item::Present => batch.writes.push(memory.present_row()),
             }
         }
@@ -165,8 +209,10 @@ impl Intake {
         // What was heard and waits on must lie after what is written as heard.
         if self.waiting.is_empty() {
             batch.writes.extend(memory.poll_present(false));
+            // What a burst has taken is given back.
+            self.waiting.shrink_to(MAX_BATCH);
         }
-        self.commit(batch);
+        self.commit(batch, heard);
     }
 
     /// Waits for the end of the commit that runs. Can be dropped and called again at any time; waits for ever when
@@ -179,19 +225,43 @@ impl Intake {
         self.committing = None;
     }
 
-    fn commit(&mut self, batch: Batch) {
-        self.committing = Some(Box::pin(commit(self.reports.clone(), batch)));
+    fn commit(&mut self, batch: Batch, heard: Vec<Waiting>) {
+        let reports = self.reports.clone();
+        self.committing = Some(Box::pin(commit(reports, batch, heard)));
     }
 }
 
-async fn commit(reports: Reports, batch: Batch) {
+impl Waiting {
+    fn report(&self) -> Result<Incoming, &'static str> {
+        inbound::report(&self.heard, self.channel.clone(), &self.epoch)
+    }
+
+    /// How far its channel is heard with it, where the network gives lines ids.
+    fn mark(&self) -> Option<Mark> {
+        Mark::of(&self.heard, self.at)
+    }
+}
+
+/// Commits a batch, which is remade of what was heard as often as the gateway is too busy for it: that is seldom, and a
+/// copy for each try is not.
+async fn commit(reports: Reports, mut batch: Batch, heard: Vec<Waiting>) {
     failpoint::reached("irc.parsed");
     loop {
-        match reports.commit(batch.clone()).await {
+        let (writes, gaps) = (batch.writes.clone(), batch.gaps.clone());
+        match reports.commit(batch).await {
             // Whatever the verdicts are, the gateway has counted them, and IRC wants no answer.
             Answer::Committed(_) => break,
             Answer::Busy => sleep(BUSY_PAUSE).await,
         }
+        batch = Batch {
+            incoming: heard.iter().filter_map(|one| one.report().ok()).collect(),
+            cursor: None,
+            writes,
+            gaps,
+        };
     }
     failpoint::reached("irc.committed");
 }
+
+#[cfg(test)]
+mod tests;

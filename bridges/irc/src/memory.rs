@@ -9,7 +9,10 @@ use std::collections::BTreeMap;
 
 use comity_bridge::{Channel, Timestamp};
 
-use crate::session::Since;
+use crate::{
+    session::{Heard, Since},
+    wire::time,
+};
 
 /// The network's own row.
 pub(crate) const PRESENT: &str = "present";
@@ -140,6 +143,20 @@ fn row_key(channel: &Channel) -> String {
 }
 
 impl Mark {
+    /// How far a channel is heard with a line of it that was heard at `now`, where the network gives lines ids.
+    pub(crate) fn of(heard: &Heard, now: Timestamp) -> Option<Self> {
+        heard.msgid.as_ref()?;
+        let claimed = heard.time.as_deref().and_then(time::parse);
+        Some(Self {
+            at: claimed.map_or(now, |claimed| claimed.min(now)),
+            inside: true,
+            since: Since {
+                msgid: heard.msgid.clone(),
+                time: heard.time.clone(),
+            },
+        })
+    }
+
     fn parse(text: &str) -> Option<Self> {
         let mut words = text.splitn(4, ' ');
         let at = Timestamp(words.next()?.parse().ok()?);

@@ -43,6 +43,22 @@ pub(crate) struct Heard {
     pub(crate) text: String,
 }
 
+impl Heard {
+    /// What it takes in memory, and what whoever keeps it takes for that: about what the allocator rounds up to.
+    pub(crate) fn bytes(&self) -> usize {
+        const ROUNDED: usize = 128;
+        let of = |text: &Option<String>| text.as_ref().map_or(0, String::capacity);
+        size_of::<Self>()
+            + ROUNDED
+            + self.channel.as_str().len()
+            + self.nick.capacity()
+            + self.text.capacity()
+            + of(&self.account)
+            + of(&self.msgid)
+            + of(&self.time)
+    }
+}
+
 impl Session {
     pub(super) fn handle_said(&mut self, verb: Verb, line: &Line) {
         let target = line.param(0);

@@ -1,14 +1,18 @@
 //! What happens while we are not there, or cannot take in what is said.
 
-use std::time::Duration;
-
 use comity_bridge::{DeliveryError, Gap, Outcome, event::MessageKind};
 
 use super::{Running, ask_into, configured, joined, start};
 use crate::server::Manners;
 
-/// Lines that may wait for the journal.
-const MAX_WAITING: usize = 10_000;
+/// Lines that may wait for the journal, here.
+const MAX_WAITING: usize = 1000;
+
+async fn with_little_room(manners: Manners) -> Running {
+    let at = start(manners, &[("waiting_lines", "1000")]).await;
+    at.back().await;
+    at
+}
 
 fn with_history() -> Manners {
     Manners {
@@ -239,8 +243,7 @@ async fn without_history_the_operator_decides_what_becomes_of_a_line_in_doubt() 
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn pings_are_answered_and_a_gap_is_counted_while_the_journal_hangs() {
-    let at = joined(Manners::default()).await;
-    at.harness.set_patience(Duration::from_secs(60));
+    let at = with_little_room(Manners::default()).await;
     // Past what is remembered of the join.
     at.server.say("ann", "#rust", "zeroth");
     at.harness.wait_for_text("zeroth").await;
@@ -267,9 +270,7 @@ async fn pings_are_answered_and_a_gap_is_counted_while_the_journal_hangs() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_with_history_is_left_while_the_journal_hangs_and_nothing_is_lost() {
-    let at = joined(with_history()).await;
-    // Ten thousand events take a harness a while.
-    at.harness.set_patience(Duration::from_secs(60));
+    let at = with_little_room(with_history()).await;
     at.harness.freeze();
     for n in 0..MAX_WAITING + 200 {
         at.server.say("ann", "#rust", &format!("line-{n}"));

@@ -50,9 +50,12 @@ fn configured(server: &Server, harness: &Harness, keys: &[(&str, &str)]) -> Box<
     {
         values.insert(
             (*key).to_owned(),
-            value
-                .replace("PORT", &server.address.port().to_string())
-                .into(),
+            match value.parse::<u64>() {
+                Ok(number) => number.into(),
+                Err(_) => value
+                    .replace("PORT", &server.address.port().to_string())
+                    .into(),
+            },
         );
     }
     let table = ConfigTable::new("libera.toml", "", values);
