@@ -4,8 +4,10 @@
 //! be valid for that domain (PROTOCOL 3.5). Redirects are answers like any other: not followed.
 
 mod body;
+mod first;
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -16,7 +18,7 @@ use http::uri::Uri;
 use http::{Method, Request, Response, Version};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::client::conn::{http1, http2};
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::pki_types::ServerName as TlsName;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -24,12 +26,19 @@ use tokio_rustls::client::TlsStream;
 use tokio_util::task::AbortOnDropHandle;
 
 use self::body::RequestBody;
+use self::first::first_of;
 use crate::discovery::{Discovery, DiscoveryError, HTTPS, Place};
 use crate::ident::ServerName;
 use crate::wire::api::WellKnown;
 
 /// How long an address may take to accept a connection and to prove its name.
 const CONNECT: Duration = Duration::from_secs(10);
+/// How long one address keeps the next from being tried beside it (RFC 8305, 5), and one target the next.
+const NEXT_ADDRESS: Duration = Duration::from_millis(300);
+const NEXT_TARGET: Duration = Duration::from_millis(1500);
+/// How long a connection is quiet before the other end is asked whether it is there, and how long it may take to say so.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+const KEEP_ALIVE_PATIENCE: Duration = Duration::from_secs(5);
 /// Connections kept for the next request; beyond that, all that are idle are closed.
 const MAX_KEPT: usize = 256;
 
@@ -118,6 +127,11 @@ impl Https {
         kept.insert(server.clone(), connection);
     }
 
+    fn forget(&self, server: &ServerName) {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.remove(server);
+    }
+
     /// Connects to the first place that answers and proves to be `server`.
     async fn connect(&self, server: &ServerName) -> Result<Connection, TransportError> {
         let mut places = self.discovery.by_srv(server).await?;
@@ -127,17 +141,13 @@ impl Https {
             let well_known = self.well_known(server, &own).await;
             places.push(well_known.unwrap_or(own));
         }
-        let mut last = TransportError::Connect(server.to_string(), "no target".to_owned());
-        for place in places {
-            match self.connect_to(server, &place).await {
-                Ok(connection) => return Ok(connection),
-                Err(error) => {
-                    tracing::debug!(%server, host = %place.host, port = place.port, %error, "target failed");
-                    last = error;
-                }
-            }
-        }
-        Err(last)
+        let attempts = places
+            .into_iter()
+            .map(|place| async move { self.connect_to(server, &place).await });
+        first_of(attempts, NEXT_TARGET).await.unwrap_or_else(|| {
+            let why = "no target".to_owned();
+            Err(TransportError::Connect(server.to_string(), why))
+        })
     }
 
     /// PROTOCOL 3.2. Whatever is wrong with it, 3.3 comes next.
@@ -161,32 +171,39 @@ impl Https {
         server: &ServerName,
         place: &Place,
     ) -> Result<Connection, TransportError> {
-        let mut last = TransportError::Connect(place.host.clone(), "no address".to_owned());
-        for address in self.discovery.addresses(place).await? {
-            let attempt = async {
-                let stream = comity_net::dial::dial_address(address)
-                    .await
-                    .map_err(|error| {
-                        TransportError::Connect(
-                            format!("{} ({address})", place.host),
-                            error.to_string(),
-                        )
-                    })?;
-                let stream = self.prove(server, address.to_string(), stream).await?;
-                Connection::start(server, stream).await
-            };
-            match tokio::time::timeout(CONNECT, attempt).await {
-                Ok(Ok(connection)) => return Ok(connection),
-                Ok(Err(error)) => last = error,
-                Err(_) => {
-                    last = TransportError::Connect(
-                        format!("{} ({address})", place.host),
-                        "timed out".to_owned(),
-                    )
-                }
-            }
+        let addresses = self.discovery.addresses(place).await?;
+        let attempts = addresses
+            .into_iter()
+            .map(|address| self.connect_at(server, place, address));
+        let first = first_of(attempts, NEXT_ADDRESS).await.unwrap_or_else(|| {
+            Err(TransportError::Connect(
+                place.host.clone(),
+                "no address".to_owned(),
+            ))
+        });
+        if let Err(error) = &first {
+            tracing::debug!(%server, host = %place.host, port = place.port, %error, "target failed");
         }
-        Err(last)
+        first
+    }
+
+    async fn connect_at(
+        &self,
+        server: &ServerName,
+        place: &Place,
+        address: SocketAddr,
+    ) -> Result<Connection, TransportError> {
+        let failed = |why| TransportError::Connect(format!("{} ({address})", place.host), why);
+        let attempt = async {
+            let stream = comity_net::dial::dial_address(address)
+                .await
+                .map_err(|error| failed(error.to_string()))?;
+            let stream = self.prove(server, address.to_string(), stream).await?;
+            Connection::start(server, stream).await
+        };
+        tokio::time::timeout(CONNECT, attempt)
+            .await
+            .unwrap_or_else(|_| Err(failed("timed out".to_owned())))
     }
 
     async fn prove(
@@ -220,7 +237,12 @@ impl Connection {
         let io = TokioIo::new(stream);
         // What the driver says at its end, the request that was under way says as well.
         if is_two {
-            let (sender, driver) = http2::handshake(TokioExecutor::new(), io)
+            // A link that died without a word is found out, and the next request gets a new one.
+            let (sender, driver) = http2::Builder::new(TokioExecutor::new())
+                .timer(TokioTimer::new())
+                .keep_alive_interval(KEEP_ALIVE)
+                .keep_alive_timeout(KEEP_ALIVE_PATIENCE)
+                .handshake(io)
                 .await
                 .map_err(broken)?;
             let driver = tokio::spawn(async move { drop(driver.await) });
@@ -323,7 +345,7 @@ impl Transport for Https {
         let attempt = async {
             if let Some(mut connection) = self.reuse(server) {
                 // A kept connection may have been closed a moment ago; then a new one is worth a try. Every
-                // request of this protocol may be repeated: pushes have a `txn`, the others change nothing twice.
+                // request of this protocol may be repeated: a push finds its events here, the others change nothing twice.
                 if let Ok(answer) = exchange(&mut connection, server, copy(&request), limit).await {
                     self.keep(server, connection);
                     return Ok(answer);
@@ -336,7 +358,11 @@ impl Transport for Https {
         };
         tokio::time::timeout(patience, attempt)
             .await
-            .unwrap_or_else(|_| Err(TransportError::Timeout(server.clone())))
+            .unwrap_or_else(|_| {
+                // It may be dead: the next request does not wait on it again.
+                self.forget(server);
+                Err(TransportError::Timeout(server.clone()))
+            })
     }
 
     async fn key_record(&self, server: &ServerName) -> Result<Option<String>, TransportError> {
