@@ -197,7 +197,7 @@ impl Keyring {
         self.graph
             .run(move |store| {
                 if let Some(before) = store.pin(&pinned.server)? {
-                    before.allows(&pinned)?;
+                    before.stays(&pinned)?;
                 }
                 Ok::<(), KeyringError>(store.put_pin(&pinned)?)
             })

@@ -193,6 +193,18 @@ impl KeyDocument {
         }
     }
 
+    /// Whether `newer`, fetched from the server itself, may take the place of this one, which is pinned. Every pinned key has to sign it: a
+    /// key goes only with a rotation, which this version refuses (PROTOCOL 14), and whoever holds no more than the server's
+    /// web site could otherwise retire it.
+    pub fn stays(&self, newer: &Self) -> Result<(), KeyError> {
+        self.allows(newer)?;
+        if self.keys.keys().all(|kid| newer.keys.contains_key(kid)) {
+            Ok(())
+        } else {
+            Err(KeyError::Changed)
+        }
+    }
+
     /// The text of the TXT record `_chat-key.<domain>` that goes with this document.
     pub fn txt(&self) -> String {
         let mut text = format!("v=1; h={}", self.recovery);
@@ -282,6 +294,23 @@ mod tests {
             KeyDocument::from_value(changed),
             Err(KeyError::Signature(_))
         ));
+    }
+
+    #[test]
+    fn a_pinned_key_is_not_retired_by_whoever_does_not_have_it() {
+        let pinned = document(1, 9);
+        let thief = OwnKey::from_seed(Kid::parse("k9").expect("a name"), &[66; 32]);
+        let name = server("a.example");
+        let mut value = KeyDocument::compose(&name, &thief, &pinned.recovery, NOW, NOW)
+            .value()
+            .clone();
+        value["retired"] = json!({ "k1": { "exp": NOW } });
+        let unsigned = json::object_without(value.as_object().expect("an object"), &["sig"]);
+        let message = Purpose::Keys.message(&unsigned.expect("canonical"));
+        value["sig"]["k9"] = json!(signature_text(&thief.sign(&message)));
+        let theirs = KeyDocument::from_value(value).expect("signed by its own key");
+        assert_eq!(pinned.stays(&theirs), Err(KeyError::Changed));
+        assert_eq!(pinned.stays(&pinned), Ok(()));
     }
 
     #[test]
