@@ -12,8 +12,8 @@ use super::{Answer, Refusal, to_json};
 use crate::ident::ServerName;
 use crate::node::Node;
 use crate::session::ShelfError;
-use crate::wire::api::{MAX_PUSH_EVENTS, Push, PushAnswer};
-use crate::wire::event::Event;
+use crate::wire::api::{EventResult, MAX_PUSH_EVENTS, Push, PushAnswer, Status};
+use crate::wire::event::{Event, Reject};
 
 /// How long an answer waits for the gateway before the peer is asked to come again.
 const CONFIRM: Duration = Duration::from_secs(15);
@@ -71,9 +71,13 @@ async fn take(node: &Arc<Node>, peer: &ServerName, push: Push) -> Result<(Vec<u8
         }
     }
     node.arrived.notify_one();
+    let is_final = taken.results.iter().all(is_final);
     let answer = to_json(&PushAnswer {
         results: taken.results,
     });
+    if !is_final {
+        return Ok((answer, taken.arrival));
+    }
     let (name, kept) = (peer.clone(), answer.clone());
     node.graph
         .run(move |store| {
@@ -82,6 +86,20 @@ async fn take(node: &Arc<Node>, peer: &ServerName, push: Push) -> Result<(Vec<u8
         })
         .await?;
     Ok((answer, taken.arrival))
+}
+
+/// Whether the same event would get the same answer the next time. What is missing may have come by then, and a server of whose
+/// join we have not heard may be a member.
+fn is_final(result: &EventResult) -> bool {
+    let passing = [Reject::Forbidden, Reject::Quota].map(Reject::code);
+    match result.status {
+        Status::Ok | Status::Dup | Status::Pending => true,
+        Status::Need => false,
+        Status::Reject => result
+            .code
+            .as_deref()
+            .is_none_or(|code| !passing.contains(&code)),
+    }
 }
 
 /// Waits until the gateway has everything up to `arrival` in its journal. While it takes nothing, no

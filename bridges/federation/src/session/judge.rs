@@ -114,7 +114,9 @@ fn try_judge(event: &Event, shelf: &impl Shelf, context: &Context<'_>) -> Result
     }
     let mut hidden = shelf.at_seq(&room.id, &event.origin, event.seq)?.is_some();
     hidden |= check_place(event, shelf, edge)?;
-    if !edge || event.kind == "member" {
+    // What is hidden is never shown, never a head and never a membership. It has to be kept all the same, also where it relies on the
+    // other one of two memberships with one number: others build on it, and would be cut off from whoever refused it.
+    if !hidden && (!edge || event.kind == "member") {
         authorise(event, shelf, &room)?;
     }
     Ok(Acceptance {

@@ -2,6 +2,7 @@
 
 mod attacks;
 mod catch_up;
+mod equivocation;
 mod stranger;
 
 use std::collections::{HashMap, HashSet};
