@@ -11,6 +11,7 @@ use comity_bridge::failpoint;
 use comity_net::Backoff;
 use http::Method;
 use tokio::sync::Notify;
+use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::graph::Queued;
@@ -26,6 +27,11 @@ use crate::wire::sign::hash_text;
 const MAX_FORBIDDEN: u32 = 10;
 /// How often an event is tried of which the peer lacks the beginnings. It asks for those itself, and for the event with them.
 const MAX_LACKING: u32 = 10;
+
+/// The longest that one room's trouble keeps the others from being sent.
+const ONE_ROOM: Duration = Duration::from_secs(10);
+/// However often a peer is heard, it is tried no sooner than this after a failure: two gateways must not wake each other for ever.
+const BREATH: Duration = Duration::from_secs(1);
 
 /// How many events wait for a peer, and for how long, before it is left to ask for them itself.
 const MAX_QUEUED: usize = 10_000;
@@ -97,6 +103,8 @@ struct GivenUp {
 enum Setback {
     /// Try again after the back-off, or after what the peer asked for.
     Later(String, Option<Duration>),
+    /// So many events were too much for one push.
+    TooLarge(usize),
     /// The peer does not let us into the room of this event.
     Forbidden,
     /// The peer lacks more than can be given it with a push.
@@ -107,14 +115,18 @@ enum Setback {
 async fn empty(node: &Node, peer: &ServerName, task: &Task) {
     let mut backoff = Backoff::default();
     let (mut forbidden, mut lacking) = (0, 0);
+    let mut most = MAX_PUSH_EVENTS;
+    let mut was_away = false;
     loop {
         let given_up = GivenUp {
             forbidden: forbidden >= MAX_FORBIDDEN,
             lacking: lacking >= MAX_LACKING,
         };
-        let wait = match round(node, peer, given_up).await {
+        let tried = round(node, peer, most, given_up).await;
+        let failed = Instant::now();
+        let (wait, soonest) = match tried {
             Ok(true) => {
-                if backoff.tries() > 0 {
+                if std::mem::take(&mut was_away) {
                     // It was away, or we were: what it could not push to us in that time is asked for.
                     node.catch_up.owe(peer);
                 }
@@ -124,31 +136,45 @@ async fn empty(node: &Node, peer: &ServerName, task: &Task) {
             }
             Ok(false) if node.peers.end(peer, task) => return,
             Ok(false) => continue,
+            Err(Setback::TooLarge(sent)) if most > 1 => {
+                tracing::debug!(%peer, events = sent, "too large for one push");
+                most = (most.min(sent) / 2).max(1);
+                continue;
+            }
+            Err(Setback::TooLarge(_)) => {
+                tracing::warn!(%peer, "something on the way to the peer takes not even one event in a push");
+                (backoff.next_wait(), BREATH)
+            }
             Err(Setback::Forbidden) => {
                 forbidden += 1;
-                backoff.next_wait()
+                (backoff.next_wait().min(ONE_ROOM), BREATH)
             }
             Err(Setback::Lacking) => {
                 lacking += 1;
                 // Heard from it is all the time now: every page that it asks for.
-                tokio::time::sleep(backoff.next_wait()).await;
+                sleep(backoff.next_wait().min(ONE_ROOM)).await;
                 continue;
             }
             Err(Setback::Later(why, after)) => {
-                if backoff.tries() == 0 {
+                if !was_away {
                     tracing::info!(%peer, why, "peer not reached, its queue waits");
                 }
+                was_away = true;
                 give_up_long_queue(node, peer).await;
-                backoff.next_wait().max(after.unwrap_or_default())
+                let after = after.unwrap_or_default().max(BREATH);
+                (backoff.next_wait().max(after), after)
             }
             Err(Setback::Shelf(error)) => {
                 tracing::error!(%peer, %error, "queue of a peer not readable");
-                backoff.next_wait()
+                (backoff.next_wait(), BREATH)
             }
         };
         tokio::select! {
-            () = tokio::time::sleep(wait) => {}
-            () = task.heard.notified() => backoff.reset(),
+            () = sleep(wait) => {}
+            () = task.heard.notified() => {
+                sleep_until(failed + soonest).await;
+                backoff.reset();
+            }
         }
     }
 }
@@ -171,11 +197,16 @@ async fn give_up_long_queue(node: &Node, peer: &ServerName) {
 }
 
 /// Pushes what comes first in the queue. Returns false when the queue is empty.
-async fn round(node: &Node, peer: &ServerName, given_up: GivenUp) -> Result<bool, Setback> {
+async fn round(
+    node: &Node,
+    peer: &ServerName,
+    most: usize,
+    given_up: GivenUp,
+) -> Result<bool, Setback> {
     if !node.lists.admit(peer) {
         return Err(Setback::Later("shut out by allow or deny".to_owned(), None));
     }
-    let batch = load(node, peer).await?;
+    let batch = load(node, peer, most).await?;
     if batch.is_empty() {
         return Ok(false);
     }
@@ -183,13 +214,15 @@ async fn round(node: &Node, peer: &ServerName, given_up: GivenUp) -> Result<bool
     failpoint::reached("federation.written");
     let mut done = Vec::with_capacity(batch.len());
     let mut setback = None;
-    for (event, result) in batch.iter().zip(results) {
+    for (event, mut result) in batch.iter().zip(results) {
+        if result.status == Status::Need
+            && let Some(second) = supply(node, peer, event, &result.need).await?
+        {
+            result = second;
+        }
         let forbidden = result.code.as_deref() == Some("forbidden");
         match result.status {
             Status::Ok | Status::Dup | Status::Pending => done.push(event.arrival),
-            Status::Need if supply(node, peer, event, result.need).await? => {
-                done.push(event.arrival);
-            }
             Status::Need if given_up.lacking => {
                 tracing::info!(%peer, event = %event.id, "the peer lacks what it builds on, and is left to ask for both");
                 done.push(event.arrival);
@@ -217,11 +250,11 @@ async fn round(node: &Node, peer: &ServerName, given_up: GivenUp) -> Result<bool
     setback.map_or(Ok(true), Err)
 }
 
-async fn load(node: &Node, peer: &ServerName) -> Result<Vec<Queued>, Setback> {
+async fn load(node: &Node, peer: &ServerName, most: usize) -> Result<Vec<Queued>, Setback> {
     let name = peer.clone();
     let mut batch = node
         .graph
-        .run(move |store| store.queue(&name, MAX_PUSH_EVENTS))
+        .run(move |store| store.queue(&name, most))
         .await
         .map_err(Setback::Shelf)?;
     let mut size = 0;
@@ -255,14 +288,13 @@ async fn push(
     let answer: PushAnswer = node
         .ask(peer, Method::POST, PUSH_PATH, body, MAX_ANSWER)
         .await
-        .map_err(|error| {
-            let after = match &error {
-                RequestError::Refused { retry_after, .. } => {
-                    retry_after.map(|secs| Duration::from_secs(secs.min(900)))
-                }
-                _ => None,
-            };
-            Setback::Later(error.to_string(), after)
+        .map_err(|error| match &error {
+            RequestError::Refused { status: 413, .. } => Setback::TooLarge(batch.len()),
+            RequestError::Refused { retry_after, .. } => {
+                let after = retry_after.map(|secs| Duration::from_secs(secs.min(900)));
+                Setback::Later(error.to_string(), after)
+            }
+            _ => Setback::Later(error.to_string(), None),
         })?;
     if answer.results.len() != batch.len() {
         return Err(Setback::Later(
@@ -273,15 +305,15 @@ async fn push(
     Ok(answer.results)
 }
 
-/// Gives the peer what an event of ours builds on, as it could not fetch that itself, and then the event again. Returns false when
-/// the peer lacks more than that: then it asks for all of it (PROTOCOL 16.2).
+/// Gives the peer what an event of ours builds on, as it could not fetch that itself, and then the event again. Returns what became
+/// of it; none when the peer lacks more than we can name: then it asks for all of it (PROTOCOL 16.2).
 async fn supply(
     node: &Node,
     peer: &ServerName,
     event: &Queued,
-    mut need: Vec<EventId>,
-) -> Result<bool, Setback> {
-    need.truncate(MAX_PUSH_EVENTS - 1);
+    need: &[EventId],
+) -> Result<Option<EventResult>, Setback> {
+    let need: Vec<EventId> = need.iter().take(MAX_PUSH_EVENTS - 1).cloned().collect();
     let room = event.room.clone();
     let mut events = node
         .graph
@@ -289,11 +321,8 @@ async fn supply(
         .await
         .map_err(Setback::Shelf)?;
     if events.is_empty() {
-        return Ok(false);
+        return Ok(None);
     }
     events.push(event.clone());
-    let results = push(node, peer, &events).await?;
-    Ok(results
-        .last()
-        .is_some_and(|last| last.status != Status::Need))
+    Ok(push(node, peer, &events).await?.pop())
 }

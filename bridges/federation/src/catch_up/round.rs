@@ -65,6 +65,7 @@ pub(super) async fn ask(node: &Arc<Node>, peer: &ServerName) -> Result<(), AskEr
 async fn ask_all(node: &Arc<Node>, peer: &ServerName) -> Result<(), AskError> {
     let name = peer.clone();
     let shared = node.graph.run(move |store| store.rooms_with(&name)).await?;
+    let mut first = Ok(());
     for rooms in shared.chunks(MAX_HEADS_ROOMS) {
         let ids = rooms.iter().map(|room| room.id.clone()).collect();
         let body = serde_json::to_vec(&Heads { rooms: ids }).expect("names only");
@@ -74,11 +75,13 @@ async fn ask_all(node: &Arc<Node>, peer: &ServerName) -> Result<(), AskError> {
         for room in rooms {
             if let Some(mut told) = answer.rooms.remove(&room.id) {
                 told.heads.truncate(MAX_HEADS);
-                catch_up(node, peer, room, told.heads).await?;
+                // One room's trouble is not the others'; it is asked about again with the next question.
+                let caught_up = catch_up(node, peer, room, told.heads).await;
+                first = first.and(caught_up);
             }
         }
     }
-    Ok(())
+    first
 }
 
 async fn catch_up(
