@@ -64,6 +64,7 @@ impl Session {
         let (about, words) = (line.param(1), line.last_param());
         let complaint = match numeric {
             n::NOTONCHANNEL | n::NOSUCHNICK | n::NOSUCHCHANNEL => Complaint::NotIn,
+            400..600 if self.is_out(about) => Complaint::NotIn,
             // Errors are the numbers from 400 to 599 (RFC 2812 section 5.2); others only inform.
             400..600 => Complaint::Forbidden(words.to_owned()),
             _ => return,
@@ -91,11 +92,15 @@ impl Session {
         }
     }
 
-    /// We are in the channel and may not speak.
+    /// We may not speak in the channel, unless it is that a kick has overtaken the line: a channel that
+    /// takes nothing from outside (+n) says the same of both.
     fn handle_forbidden(&mut self, channel: &str, words: &str) {
         if let Some(name) = self.channels.find(channel, self.isupport.casemapping) {
-            self.sends
-                .handle_complaint(&name, Complaint::Forbidden(words.to_owned()));
+            let complaint = match self.is_in(channel) {
+                true => Complaint::Forbidden(words.to_owned()),
+                false => Complaint::NotIn,
+            };
+            self.sends.handle_complaint(&name, complaint);
         }
     }
 
@@ -112,5 +117,11 @@ impl Session {
 
     fn is_in(&self, channel: &str) -> bool {
         self.channels.is_in(channel, self.isupport.casemapping)
+    }
+
+    /// Tells whether this is a channel that we want to be in and are not.
+    fn is_out(&self, channel: &str) -> bool {
+        let map = self.isupport.casemapping;
+        self.channels.find(channel, map).is_some() && !self.is_in(channel)
     }
 }

@@ -133,6 +133,40 @@ fn a_kick_gives_back_in_order_what_was_not_shown() {
 }
 
 #[test]
+fn a_kick_refuses_nothing_that_was_in_flight() {
+    Play::in_a(2).run(
+        "P: 1 #a one
+         P: 2 #a two
+         P: 3 #a three
+         C: PRIVMSG #a :one
+         C: PRIVMSG #a :two
+         C: PING :fence-2
+         S: :op!o@h KICK #a comity :out
+         E: not joined #a: kicked by op: out
+         S: :srv 404 comity #A :Cannot send to channel (+n)
+         S: :srv 404 comity #a :Cannot send to channel (+n)
+         S: :srv PONG srv :fence-2
+         E: done 1 NotAttempted
+         E: done 2 NotAttempted
+         E: done 3 NotAttempted",
+    );
+    with_labels(2, "").run(
+        "P: 1 #a one
+         P: 2 #a two
+         C: @label=s0 PRIVMSG #a :one
+         C: @label=s1 PRIVMSG #a :two
+         C: PING :fence-2
+         S: :op!o@h KICK #a comity :out
+         E: not joined #a: kicked by op: out
+         S: @label=s0 :srv 404 comity #a :Cannot send to channel (+n)
+         E: done 1 NotAttempted
+         S: @label=s1 :srv 417 comity :Input line was too long
+         E: done 2 Refused(\"Input line was too long\")
+         S: :srv PONG srv :fence-2",
+    );
+}
+
+#[test]
 fn a_cut_connection_leaves_one_window_in_doubt() {
     Play::in_a(2).run(
         "P: 1 #a one|two|three
