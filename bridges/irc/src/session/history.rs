@@ -149,7 +149,12 @@ impl Session {
 
     /// We are no longer in this channel: nothing of it can be asked now.
     pub(super) fn forget_history(&mut self, name: &ChannelName) {
-        if let Some(catch_up) = self.history.catching_up.remove(name) {
+        if let Some(mut catch_up) = self.history.catching_up.remove(name) {
+            if catch_up.fence.is_none() {
+                // What was not fetched yet is older than these. The server keeps both, and is asked again from the
+                // last line that was told.
+                catch_up.held.retain(|heard| heard.msgid.is_none());
+            }
             self.tell_held(catch_up.held);
         }
         self.history

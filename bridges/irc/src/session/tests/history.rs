@@ -107,16 +107,29 @@ fn our_own_lines_are_looked_for_back_to_a_time() {
 }
 
 #[test]
-fn a_channel_that_is_lost_while_it_is_asked_for_tells_what_it_held() {
+fn a_channel_that_is_lost_while_it_is_asked_for_is_asked_again_from_the_same_line() {
     with_labels(8, HISTORY).run(
         "M: #a m0 -
          B: #a 2026-11-22T14:00:00.000Z
          C: @label=h1 CHATHISTORY AFTER #a msgid=m0 2
          C: PING :fence-2
+         S: @msgid=m9 :al!a@h PRIVMSG #a :the server keeps it
+         S: :al!a@h PRIVMSG #a :nobody keeps it
+         S: :op!o@h KICK #a comity :out
+         E: heard #a PRIVMSG al: nobody keeps it
+         E: looked back #a: unknown
+         E: not joined #a: kicked by op: out",
+    );
+}
+
+#[test]
+fn a_channel_that_is_lost_before_the_joins_fence_tells_what_it_held() {
+    with_labels(8, "").run(
+        "M: #a m0 -
+         C: PING :joined-1
          S: @msgid=m9 :al!a@h PRIVMSG #a :new
          S: :op!o@h KICK #a comity :out
          E: heard #a PRIVMSG al: new
-         E: looked back #a: unknown
          E: not joined #a: kicked by op: out",
     );
 }
