@@ -435,22 +435,18 @@ impl Session {
                     return;
                 };
                 look.pages += 1;
-                let reached = asked.lines == 0
-                    || look.pages >= MAX_LOOKS
-                    || asked
-                        .edge
-                        .time
-                        .as_ref()
-                        .is_none_or(|time| *time < look.until)
-                    || look.edge == asked.edge;
+                let time = asked.edge.time.as_ref();
+                let reached = asked.lines == 0 || time.is_some_and(|time| *time < look.until);
+                let stuck = look.pages >= MAX_LOOKS || time.is_none() || look.edge == asked.edge;
                 look.edge = asked.edge;
                 look.found.splice(0..0, asked.found);
-                if !reached {
+                if !reached && !stuck {
                     return self.history.due.push_front(Question::Own(name));
                 }
                 if let Some(look) = self.history.looking.remove(&name) {
-                    self.events
-                        .push_back(Event::LookedBack(name, Some(look.found)));
+                    // What is not among some of the lines may be among the others.
+                    let found = reached.then_some(look.found);
+                    self.events.push_back(Event::LookedBack(name, found));
                 }
             }
         }

@@ -133,3 +133,25 @@ fn a_channel_that_is_lost_before_the_joins_fence_tells_what_it_held() {
          E: not joined #a: kicked by op: out",
     );
 }
+
+#[test]
+fn a_look_back_that_does_not_reach_far_enough_proves_nothing() {
+    let mut play = with_labels(8, HISTORY);
+    play.run("B: #a 2026-11-22T14:00:00.000Z\nC: @label=h1 CHATHISTORY LATEST #a * 2");
+    for page in 1..=10 {
+        let minute = 40 - page;
+        play.run(&format!(
+            "C: PING :fence-{fence}
+             S: :srv PONG srv :fence-{fence}
+             S: @label=h{page} :srv BATCH +x chathistory #a
+             S: @batch=x;msgid=m{page};time=2026-11-22T14:{minute}:00.000Z :comity!a@h PRIVMSG #a :ours
+             S: :srv BATCH -x
+             {next}",
+            fence = page + 1,
+            next = match page {
+                10 => "E: looked back #a: unknown".to_owned(),
+                _ => format!("C: @label=h{} CHATHISTORY BEFORE #a msgid=m{page} 2", page + 1),
+            }
+        ));
+    }
+}
