@@ -357,9 +357,10 @@ impl Session {
         }
     }
 
-    /// The server cannot answer (`FAIL CHATHISTORY`).
-    pub(super) fn handle_question_failed(&mut self) {
-        if let Some(asked) = self.history.asked.take() {
+    /// The server cannot answer (`FAIL CHATHISTORY`): this question, or without a number the last.
+    pub(super) fn handle_question_failed(&mut self, number: Option<u64>) {
+        let is_about = |asked: &mut Asked| number.is_none_or(|number| number == asked.number);
+        if let Some(asked) = self.history.asked.take_if(is_about) {
             self.fail_question(asked.question);
         }
     }

@@ -424,9 +424,9 @@ impl Session {
                 let complaint = Complaint::Forbidden(words.to_owned());
                 self.sends.handle_answer(label, Err(complaint));
             }
-            Some(Label::Asked(_)) => self.handle_question_failed(),
+            Some(Label::Asked(number)) => self.handle_question_failed(Some(number)),
             None if line.param(0).eq_ignore_ascii_case("CHATHISTORY") => {
-                self.handle_question_failed();
+                self.handle_question_failed(None);
             }
             None => {}
         }

@@ -155,3 +155,30 @@ fn a_look_back_that_does_not_reach_far_enough_proves_nothing() {
         ));
     }
 }
+
+#[test]
+fn a_failure_that_comes_too_late_is_not_about_the_next_question() {
+    with_labels(8, HISTORY).run(
+        "M: #a m0 -
+         C: @label=h1 CHATHISTORY AFTER #a msgid=m0 2
+         C: PING :fence-2
+         S: :srv PONG srv :fence-2
+         +20
+         C: PING :still-there
+         S: :srv PONG srv :still-there
+         +20
+         C: PING :still-there
+         S: :srv PONG srv :still-there
+         +20
+         E: caught up #a with a gap
+         C: PING :still-there
+         B: #a 2026-11-22T14:00:00.000Z
+         C: @label=h2 CHATHISTORY LATEST #a * 2
+         C: PING :fence-3
+         S: @label=h1 :srv FAIL CHATHISTORY MESSAGE_ERROR AFTER #a m0 :busy
+         S: @label=h2 :srv BATCH +x chathistory #a
+         S: @batch=x;msgid=m1;time=2026-11-22T13:00:00.000Z :comity!a@h PRIVMSG #a :ours
+         S: :srv BATCH -x
+         E: looked back #a: ours",
+    );
+}
