@@ -24,7 +24,7 @@ use crate::{
     ident::ChannelName,
     memory::Mark,
     outbound::{self, Limits, Notes},
-    session::{Event, Farewell, Heard, Session, Settings, Since, Verb},
+    session::{Event, Farewell, Heard, Missing, Session, Settings, Since, Verb},
     wire::{Codec, Frame, Line},
     writer::Writer,
 };
@@ -222,7 +222,7 @@ impl Driver {
                 Event::StillIn(name) => self.tell_state(&name, ChannelState::Joined),
                 Event::NotJoined(name, why) => self.handle_not_joined(&name, why, talk),
                 Event::Heard(heard) => self.handle_heard(heard, talk),
-                Event::CaughtUp { channel, complete } => self.handle_caught_up(&channel, complete),
+                Event::CaughtUp { channel, missing } => self.handle_caught_up(&channel, missing),
                 Event::LookedBack(name, found) => {
                     let config = &self.config;
                     let limits = |session: &Session, verb| limits(config, session, &name, verb);
@@ -285,14 +285,17 @@ impl Driver {
     }
 
     /// What the server keeps of it is told; the rest is a gap.
-    fn handle_caught_up(&mut self, name: &ChannelName, complete: bool) {
+    fn handle_caught_up(&mut self, name: &ChannelName, missing: Missing) {
         let Some(mut gap) = self.missing.remove(name) else {
             return;
         };
         let channel = gap.channel.clone();
         // Nothing but the time has changed, unless lines have.
         let since = self.known(&channel).unwrap_or_default().since;
-        if !complete {
+        if missing == Missing::UntilNow {
+            gap.until = self.clock.now();
+        }
+        if missing != Missing::Nothing {
             gap.from = gap.from.min(gap.until);
             self.intake.gap(gap);
         }

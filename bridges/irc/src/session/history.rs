@@ -53,6 +53,15 @@ pub(crate) struct OwnLine {
     pub(crate) time: Option<String>,
 }
 
+/// Until when something is missing that was said since a channel was last heard.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Missing {
+    Nothing,
+    UntilJoined,
+    /// Some of what was said since then, too.
+    UntilNow,
+}
+
 #[derive(Debug, Default)]
 pub(super) struct History {
     /// By the name as it was asked for.
@@ -480,9 +489,14 @@ impl Session {
 
     fn end_catch_up(&mut self, name: &ChannelName) {
         if let Some(catch_up) = self.history.catching_up.remove(name) {
+            let missing = match catch_up.complete && !catch_up.doubtful {
+                _ if catch_up.overflown => Missing::UntilNow,
+                true => Missing::Nothing,
+                false => Missing::UntilJoined,
+            };
             self.events.push_back(Event::CaughtUp {
                 channel: name.clone(),
-                complete: catch_up.complete && !catch_up.doubtful,
+                missing,
             });
             self.tell_held(catch_up.held);
         }

@@ -33,7 +33,7 @@ use sends::{Complaint, Sends, Tagging};
 
 pub(crate) use farewell::Farewell;
 pub(crate) use heard::{Heard, Verb};
-pub(crate) use history::{OwnLine, Since};
+pub(crate) use history::{Missing, OwnLine, Since};
 pub(crate) use registration::Identity;
 pub(crate) use sends::{Fate, SendEvent, SendId, SendLine, Submission};
 
@@ -93,8 +93,7 @@ pub(crate) enum Event {
     /// Whatever the server keeps of what was missed there has been told.
     CaughtUp {
         channel: ChannelName,
-        /// Nothing is missing.
-        complete: bool,
+        missing: Missing,
     },
     /// What of ours is in the channel, or nothing when the server does not say. Answers [`Session::look_back`].
     LookedBack(ChannelName, Option<Vec<OwnLine>>),

@@ -182,3 +182,24 @@ fn a_failure_that_comes_too_late_is_not_about_the_next_question() {
          E: looked back #a: ours",
     );
 }
+
+#[test]
+fn what_did_not_fit_and_cannot_be_fetched_is_in_the_gap() {
+    let mut play = with_labels(8, HISTORY);
+    play.run(
+        "M: #a m0 -
+         C: @label=h1 CHATHISTORY AFTER #a msgid=m0 2
+         C: PING :fence-2
+         S: :srv PONG srv :fence-2",
+    );
+    for n in 1..=2001 {
+        play.run(&format!("S: @msgid=n{n} :al!a@h PRIVMSG #a :{n}"));
+    }
+    let held: String = (1..=2000)
+        .map(|n| format!("E: heard #a PRIVMSG al: {n}\n"))
+        .collect();
+    play.run(&format!(
+        "S: @label=h1 :srv FAIL CHATHISTORY MESSAGE_ERROR AFTER #a m0 :no such message
+         E: caught up #a with a gap until now\n{held}"
+    ));
+}

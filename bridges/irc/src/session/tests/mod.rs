@@ -197,9 +197,10 @@ fn told(event: &Event) -> String {
             heard.text
         ),
         Event::Skipped { reason, .. } => format!("skipped {reason}"),
-        Event::CaughtUp { channel, complete } => match complete {
-            true => format!("caught up {channel}"),
-            false => format!("caught up {channel} with a gap"),
+        Event::CaughtUp { channel, missing } => match missing {
+            Missing::Nothing => format!("caught up {channel}"),
+            Missing::UntilJoined => format!("caught up {channel} with a gap"),
+            Missing::UntilNow => format!("caught up {channel} with a gap until now"),
         },
         Event::LookedBack(name, None) => format!("looked back {name}: unknown"),
         Event::LookedBack(name, Some(found)) => {
