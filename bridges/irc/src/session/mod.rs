@@ -298,6 +298,7 @@ impl Session {
         if self.phase != Phase::Ready {
             return;
         }
+        self.sends.handle_timeout(now);
         let nicklen = self.isupport.nicklen;
         if let Some(nick) = self
             .nick

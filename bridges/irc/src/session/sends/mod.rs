@@ -317,6 +317,11 @@ impl Sends {
         pause.into_iter().chain(overdue).min()
     }
 
+    pub(crate) fn handle_timeout(&mut self, now: Instant) {
+        // A pause that is over is nothing to wake up for.
+        self.not_before.take_if(|not_before| *not_before <= now);
+    }
+
     pub(crate) fn is_overdue(&self, now: Instant) -> bool {
         self.fences
             .front()

@@ -271,6 +271,28 @@ fn a_pause_between_lines_is_kept() {
 }
 
 #[test]
+fn a_pause_that_is_over_wakes_nobody() {
+    let mut play = Play::with_interval(32, Duration::from_secs(2));
+    play.run(
+        "C: CAP LS 302
+         C: NICK comity
+         C: USER comity 0 * :Comity
+         S: :srv 001 comity :Welcome
+         E: registered comity
+         C: PING :ready
+         S: :srv 422 comity :No MOTD
+         E: ready
+         J: #a
+         C: JOIN #a
+         +2
+         C: PING :fence-1
+         +2",
+    );
+    let next = play.session.poll_timeout();
+    assert!(next.is_none_or(|at| at > play.now), "no busy loop");
+}
+
+#[test]
 fn a_fence_that_never_comes_back_ends_the_connection() {
     Play::in_a(8).run(
         "P: 1 #a one
