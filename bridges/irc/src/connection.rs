@@ -254,7 +254,7 @@ impl Driver {
                         until: now,
                     },
                 );
-                talk.session.catch_up(name, since);
+                talk.session.catch_up(name, since, Instant::now());
             }
             None => {
                 let since = Since { time, msgid: None };

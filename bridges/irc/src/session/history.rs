@@ -18,6 +18,9 @@ use crate::{
 /// How long the server may take over one question.
 const ANSWER_WITHIN: Duration = Duration::from_secs(60);
 
+/// How long it may take to answer the PING after a JOIN: it may have much to replay first.
+const JOINED_WITHIN: Duration = Duration::from_secs(90);
+
 /// Lines in one answer, if the server does not say that it gives fewer.
 const PAGE: usize = 100;
 
@@ -27,7 +30,8 @@ const MAX_PAGES: usize = 200;
 /// Answers that are looked through for our own lines.
 const MAX_LOOKS: usize = 10;
 
-/// New lines that wait until the old ones are told. More are asked for, like the old ones.
+/// New lines that wait until the old ones are told. More are asked for, like the old ones; where they cannot be, the old ones
+/// are waited for no longer.
 const MAX_HELD: usize = 2000;
 
 /// Characters of a `time` tag down to the second.
@@ -78,6 +82,8 @@ struct CatchUp {
     since: Since,
     /// The PING that ends what the server replays by itself; none when it is asked.
     fence: Option<String>,
+    /// When the PING's answer is overdue.
+    deadline: Option<Instant>,
     /// The line that we know was among what was replayed: nothing is missing.
     complete: bool,
     /// The server could not answer: some of it may be missing.
@@ -122,10 +128,11 @@ impl Session {
     }
 
     /// We are in this channel again: what was missed since then is told before anything new.
-    pub(crate) fn catch_up(&mut self, name: &ChannelName, since: Since) {
+    pub(crate) fn catch_up(&mut self, name: &ChannelName, since: Since, now: Instant) {
         let mut catch_up = CatchUp {
             since,
             fence: None,
+            deadline: None,
             complete: false,
             doubtful: false,
             pages: 0,
@@ -139,6 +146,7 @@ impl Session {
             let token = format!("{JOINED}{}", self.history.joins);
             self.urge(Command::new("PING", [], Some(Trailing::new(&token))));
             catch_up.fence = Some(token);
+            catch_up.deadline = Some(now + JOINED_WITHIN);
         }
         self.history.catching_up.insert(name.clone(), catch_up);
     }
@@ -334,13 +342,18 @@ impl Session {
         let Some(catch_up) = self.history.catching_up.get_mut(&heard.channel) else {
             return Some(heard);
         };
-        let may_drop = catch_up.fence.is_none() && heard.msgid.is_some();
-        if catch_up.overflown || (may_drop && catch_up.held.len() >= MAX_HELD) {
-            catch_up.overflown = true;
-        } else {
+        if catch_up.held.len() < MAX_HELD && !catch_up.overflown {
             catch_up.held.push_back(heard);
+            return None;
         }
-        None
+        if catch_up.fence.is_none() && heard.msgid.is_some() {
+            catch_up.overflown = true;
+            return None;
+        }
+        let name = heard.channel.clone();
+        catch_up.doubtful = true;
+        self.end_catch_up(&name);
+        Some(heard)
     }
 
     /// A history batch has ended.
@@ -391,12 +404,27 @@ impl Session {
     }
 
     pub(super) fn next_history_timeout(&self) -> Option<Instant> {
-        self.history.asked.as_ref().map(|asked| asked.deadline)
+        let joins = self.history.catching_up.values();
+        let joins = joins.filter_map(|catch_up| catch_up.deadline);
+        let asked = self.history.asked.as_ref().map(|asked| asked.deadline);
+        joins.chain(asked).min()
     }
 
     pub(super) fn handle_history_timeout(&mut self, now: Instant) {
         if let Some(asked) = self.history.asked.take_if(|asked| asked.deadline <= now) {
             self.fail_question(asked.question);
+        }
+        let is_overdue = |catch_up: &CatchUp| catch_up.deadline.is_some_and(|by| by <= now);
+        let joins = self.history.catching_up.iter_mut();
+        let overdue: Vec<ChannelName> = joins
+            .filter(|(_, catch_up)| is_overdue(catch_up))
+            .map(|(name, catch_up)| {
+                catch_up.doubtful = true;
+                name.clone()
+            })
+            .collect();
+        for name in overdue {
+            self.end_catch_up(&name);
         }
     }
 

@@ -42,7 +42,8 @@ use crate::{
     wire::{Command, Label, Line, LineTooLong, Middle, Trailing},
 };
 
-/// How long the server may take from our first line to numeric 001. Name and ident lookups are in it.
+/// How long the server may take from our first line to numeric 001, name and ident lookups included, and from there to the
+/// end of what it says of itself.
 const REGISTER_WITHIN: Duration = Duration::from_secs(90);
 
 /// A server that says nothing for this long is asked whether it is there.
@@ -283,7 +284,7 @@ impl Session {
     }
 
     pub(crate) fn handle_timeout(&mut self, now: Instant) {
-        if self.phase == Phase::Registering && self.register_by <= now {
+        if self.is_registering() && self.register_by <= now {
             return self.lose(Farewell::silent("no registration within the time allowed"));
         }
         if self.sends.is_overdue(now)
@@ -323,7 +324,7 @@ impl Session {
             } else {
                 Duration::ZERO
             };
-        let registration = (self.phase == Phase::Registering).then_some(self.register_by);
+        let registration = self.is_registering().then_some(self.register_by);
         let later = match self.phase {
             Phase::Ready => [
                 self.sends.next_timeout(self.channels.has_due()),
@@ -391,6 +392,10 @@ impl Session {
         let frame =
             verb.as_str().len() + " ".len() + channel.as_str().len() + " :".len() + "\r\n".len();
         self.isupport.linelen.saturating_sub(prefix + frame)
+    }
+
+    fn is_registering(&self) -> bool {
+        matches!(self.phase, Phase::Registering | Phase::Welcomed)
     }
 
     fn note_received(&mut self, now: Instant) {

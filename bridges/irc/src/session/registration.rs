@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Instant};
 
-use super::{Event, Farewell, Phase, READY_TOKEN, Session, caps::Caps};
+use super::{Event, Farewell, Phase, READY_TOKEN, REGISTER_WITHIN, Session, caps::Caps};
 use crate::wire::{Command, LineTooLong, Middle, Trailing};
 
 /// As whom we register.
@@ -47,6 +47,7 @@ impl Session {
             return;
         }
         self.phase = Phase::Welcomed;
+        self.register_by = now + REGISTER_WITHIN;
         self.caps.handle_welcome();
         self.nick.handle_welcome(nick, now);
         self.events.push_back(Event::Registered {

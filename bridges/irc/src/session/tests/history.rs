@@ -203,3 +203,42 @@ fn what_did_not_fit_and_cannot_be_fetched_is_in_the_gap() {
          E: caught up #a with a gap until now\n{held}"
     ));
 }
+
+#[test]
+fn a_join_whose_ping_is_never_answered_holds_nothing_for_ever() {
+    let mut play = Play::in_a(8);
+    play.run("M: #a - -\nC: PING :joined-1");
+    for n in 0..9 {
+        play.run(&format!("S: :al!a@h PRIVMSG #a :{n}\n+0"));
+        if n < 8 {
+            play.run("+10");
+        }
+    }
+    let held: String = (0..9)
+        .map(|n| format!("E: heard #a PRIVMSG al: {n}\n"))
+        .collect();
+    play.run(&format!(
+        "+10
+         E: caught up #a with a gap\n{held}
+         S: :srv PONG srv :joined-1
+         S: :al!a@h PRIVMSG #a :new
+         E: heard #a PRIVMSG al: new"
+    ));
+}
+
+#[test]
+fn more_than_can_be_held_behind_a_join_is_told_at_once_and_nothing_is_lost() {
+    let mut play = Play::in_a(8);
+    play.run("M: #a - -\nC: PING :joined-1");
+    for n in 0..2000 {
+        play.run(&format!("S: :al!a@h PRIVMSG #a :{n}"));
+    }
+    let all: String = (0..=2000)
+        .map(|n| format!("E: heard #a PRIVMSG al: {n}\n"))
+        .collect();
+    play.run(&format!(
+        "S: :al!a@h PRIVMSG #a :2000
+         E: caught up #a with a gap\n{all}
+         S: :srv PONG srv :joined-1"
+    ));
+}

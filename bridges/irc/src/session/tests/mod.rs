@@ -116,7 +116,8 @@ impl Play {
                 let name = channel(words.next().expect("a channel"));
                 let mut known = || words.next().filter(|word| *word != "-").map(str::to_owned);
                 let (msgid, time) = (known(), known());
-                self.session.catch_up(&name, Since { msgid, time });
+                self.session
+                    .catch_up(&name, Since { msgid, time }, self.now);
             }
             "B" => {
                 let (name, until) = text.split_once(' ').expect("a time");

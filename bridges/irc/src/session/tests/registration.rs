@@ -80,6 +80,23 @@ fn a_server_that_does_not_register_us_is_given_up() {
 }
 
 #[test]
+fn a_server_whose_welcome_never_ends_is_given_up() {
+    let mut play = Play::new(8);
+    play.run(
+        "C: CAP LS 302
+         C: NICK comity
+         C: USER comity 0 * :Comity
+         S: :srv 001 comity :Welcome
+         E: registered comity
+         C: PING :ready",
+    );
+    for _ in 0..8 {
+        play.run("+10\nS: :srv 372 comity :- and another thing");
+    }
+    play.run("+10\nE: lost Cut: no registration within the time allowed");
+}
+
+#[test]
 fn i10_what_the_server_says_at_the_end_is_the_reason() {
     Play::new(8).run(
         "C: CAP LS 302
