@@ -114,7 +114,9 @@ impl Caps {
             .collect()
     }
 
-    fn request(&mut self, caps: Vec<&'static str>) -> Option<Command> {
+    /// Asks for what is not asked for yet, so that no more requests are open than there are names.
+    fn request(&mut self, mut caps: Vec<&'static str>) -> Option<Command> {
+        caps.retain(|cap| !self.asked.iter().flatten().any(|asked| asked == cap));
         if caps.is_empty() {
             return None;
         }
@@ -203,6 +205,19 @@ mod tests {
     fn a_server_with_nothing_for_us_gets_the_end_at_once() {
         let mut caps = Caps::default();
         assert_eq!(hear(&mut caps, ":s CAP * LS :multi-prefix"), ["CAP END"]);
+    }
+
+    #[test]
+    fn what_is_offered_in_a_loop_is_asked_for_once() {
+        let mut caps = Caps::default();
+        hear(&mut caps, ":s CAP * LS :message-tags");
+        hear(&mut caps, ":s CAP * ACK :message-tags");
+        let new = ":s CAP me NEW :server-time";
+        assert_eq!(hear(&mut caps, new), ["CAP REQ :server-time"]);
+        for _ in 0..1000 {
+            assert!(hear(&mut caps, new).is_empty());
+        }
+        assert_eq!(caps.asked.len(), 1);
     }
 
     #[test]

@@ -52,6 +52,9 @@ const PING_AFTER: Duration = Duration::from_secs(20);
 /// How long it may take to answer that.
 const PONG_WITHIN: Duration = Duration::from_secs(60);
 
+/// Lines that may wait to be written although they wait for no window: answers, mostly.
+const MAX_URGENT: usize = 1000;
+
 /// Why the second of two names that the server takes for one is not joined.
 const TWIN: &str = "the server takes it for another configured channel";
 
@@ -242,8 +245,9 @@ impl Session {
             "PING" => self.urge(Command::new("PONG", [], Some(Trailing::new(line.param(0))))),
             "PONG" => self.handle_pong(line),
             "CAP" => {
-                let said = self.caps.handle_line(line);
-                self.urgent.extend(said);
+                for command in self.caps.handle_line(line) {
+                    self.urge(Ok(command));
+                }
             }
             "PRIVMSG" => self.handle_said(Verb::Privmsg, line),
             "NOTICE" => self.handle_said(Verb::Notice, line),
@@ -510,6 +514,9 @@ impl Session {
     /// Queues a line that waits for nothing. One that would be too long (a PONG with somebody's
     /// endless token) is left out: the server would not take it either.
     fn urge(&mut self, command: Result<Command, LineTooLong>) {
+        if self.urgent.len() >= MAX_URGENT {
+            return self.lose(Farewell::silent("the server does not read"));
+        }
         self.urgent.extend(command.ok());
     }
 }

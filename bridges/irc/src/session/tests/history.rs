@@ -136,24 +136,26 @@ fn a_channel_that_is_lost_before_the_joins_fence_tells_what_it_held() {
 
 #[test]
 fn a_look_back_that_does_not_reach_far_enough_proves_nothing() {
-    let mut play = with_labels(8, HISTORY);
-    play.run("B: #a 2026-11-22T14:00:00.000Z\nC: @label=h1 CHATHISTORY LATEST #a * 2");
-    for page in 1..=10 {
-        let minute = 40 - page;
-        play.run(&format!(
-            "C: PING :fence-{fence}
-             S: :srv PONG srv :fence-{fence}
-             S: @label=h{page} :srv BATCH +x chathistory #a
-             S: @batch=x;msgid=m{page};time=2026-11-22T14:{minute}:00.000Z :comity!a@h PRIVMSG #a :ours
-             S: :srv BATCH -x
-             {next}",
-            fence = page + 1,
-            next = match page {
-                10 => "E: looked back #a: unknown".to_owned(),
-                _ => format!("C: @label=h{} CHATHISTORY BEFORE #a msgid=m{page} 2", page + 1),
-            }
-        ));
-    }
+    let pages: String = (1..=10)
+        .map(|page| {
+            let (minute, fence) = (40 - page, page + 1);
+            let kind = match page {
+                1 => "LATEST #a *".to_owned(),
+                _ => format!("BEFORE #a msgid=m{}", page - 1),
+            };
+            format!(
+                "C: @label=h{page} CHATHISTORY {kind} 2
+                 C: PING :fence-{fence}
+                 S: :srv PONG srv :fence-{fence}
+                 S: @label=h{page} :srv BATCH +x chathistory #a
+                 S: @batch=x;msgid=m{page};time=2026-11-22T14:{minute}:00.000Z :comity!a@h PRIVMSG #a :ours
+                 S: :srv BATCH -x\n"
+            )
+        })
+        .collect();
+    with_labels(8, HISTORY).run(&format!(
+        "B: #a 2026-11-22T14:00:00.000Z\n{pages}E: looked back #a: unknown"
+    ));
 }
 
 #[test]
@@ -209,16 +211,13 @@ fn a_join_whose_ping_is_never_answered_holds_nothing_for_ever() {
     let mut play = Play::in_a(8);
     play.run("M: #a - -\nC: PING :joined-1");
     for n in 0..9 {
-        play.run(&format!("S: :al!a@h PRIVMSG #a :{n}\n+0"));
-        if n < 8 {
-            play.run("+10");
-        }
+        play.run(&format!("S: :al!a@h PRIVMSG #a :{n}\n+9"));
     }
     let held: String = (0..9)
         .map(|n| format!("E: heard #a PRIVMSG al: {n}\n"))
         .collect();
     play.run(&format!(
-        "+10
+        "+9
          E: caught up #a with a gap\n{held}
          S: :srv PONG srv :joined-1
          S: :al!a@h PRIVMSG #a :new

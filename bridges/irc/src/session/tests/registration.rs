@@ -137,6 +137,28 @@ fn a_silent_server_is_pinged_and_then_given_up() {
 }
 
 #[test]
+fn i5_a_server_that_wants_answers_and_does_not_read_them_is_given_up() {
+    for line in ["PING :x", ":comity!~c@h JOIN #z", "CAP comity NEW :batch"] {
+        let mut play = Play::in_a(8);
+        for _ in 0..100_000 {
+            let line = Line::parse(line.as_bytes()).expect("a line");
+            play.session.handle_line(&line, play.now);
+        }
+        let told: Vec<String> = std::iter::from_fn(|| play.session.poll_event())
+            .map(|event| told(&event))
+            .collect();
+        let said = std::iter::from_fn(|| play.transmit()).count();
+        match line.starts_with("CAP") {
+            true => assert!(told.is_empty() && said == 1),
+            false => {
+                assert_eq!(told, ["lost Cut: the server does not read"]);
+                assert_eq!(said, MAX_URGENT);
+            }
+        }
+    }
+}
+
+#[test]
 fn i5_endless_chatter_of_the_server_leaves_no_trace() {
     let mut play = Play::in_a(8);
     for n in 0..100_000 {
