@@ -32,6 +32,9 @@ use crate::{
 /// How long goodbye may take: the fence of the last window, then the server's own end.
 const GOODBYE_WITHIN: Duration = Duration::from_secs(1);
 
+/// How long to read on when nothing can be written any more: what the server said before it went is on its way.
+const READ_ON_FOR: Duration = Duration::from_secs(10);
+
 /// Lines are taken from the session until so many bytes wait to be written.
 const WRITE_AHEAD: usize = 16 * 1024;
 
@@ -58,6 +61,8 @@ struct Conversation {
     epoch: Arc<str>,
     online_since: Option<Instant>,
     goodbye_by: Option<Instant>,
+    /// Why nothing can be written, and until when to read what is left.
+    unwritable: Option<(io::Error, Instant)>,
     lost: Option<Farewell>,
     /// Channels that we have been in on this connection.
     entered: BTreeSet<ChannelName>,
@@ -83,6 +88,7 @@ impl Driver {
             epoch: Ulid::new().to_string().into(),
             online_since: None,
             goodbye_by: None,
+            unwritable: None,
             lost: None,
             entered: BTreeSet::new(),
             settled: false,
@@ -92,7 +98,8 @@ impl Driver {
             talk.session.join(name);
         }
         loop {
-            if writer.is_idle() {
+            let writable = talk.unwritable.is_none();
+            if writable && writer.is_idle() {
                 let now = Instant::now();
                 while writer.waiting() < WRITE_AHEAD
                     && let Some(command) = talk.session.poll_transmit(now)
@@ -114,12 +121,9 @@ impl Driver {
             }
             self.intake.end_gaps(self.clock.now());
             self.intake.begin(&mut self.memory);
-            let timer = talk
-                .session
-                .poll_timeout()
-                .into_iter()
-                .chain(talk.goodbye_by)
-                .min();
+            let read_until = talk.unwritable.as_ref().map(|(_, until)| *until);
+            let timers = [talk.session.poll_timeout(), talk.goodbye_by, read_until];
+            let timer = timers.into_iter().flatten().min();
             tokio::select! {
                 frame = reader.next() => {
                     failpoint::reached("irc.read");
@@ -137,9 +141,10 @@ impl Driver {
                         self.intake.note_present(&mut self.memory);
                     }
                 }
-                result = writer.progress(), if !writer.is_idle() => {
+                result = writer.progress(), if writable && !writer.is_idle() => {
                     if let Err(error) = result {
-                        talk.session.handle_end(&error.to_string());
+                        // What proves our last lines, and what was said last, may be here and not read yet.
+                        talk.unwritable = Some((error, Instant::now() + READ_ON_FOR));
                     }
                 }
                 () = sleep_until(timer.unwrap_or_else(Instant::now).into()), if timer.is_some() => {
@@ -147,6 +152,9 @@ impl Driver {
                     talk.session.handle_timeout(now);
                     if talk.goodbye_by.is_some_and(|by| by <= now) {
                         talk.session.handle_end("the server took too long over our goodbye");
+                    }
+                    if let Some((error, _)) = talk.unwritable.as_ref().filter(|(_, until)| *until <= now) {
+                        talk.session.handle_end(&error.to_string());
                     }
                 }
                 request = self.requests.recv(), if talk.goodbye_by.is_none() => {

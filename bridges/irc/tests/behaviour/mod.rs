@@ -1,6 +1,7 @@
-//! What only IRC has, over a real socket: TLS, nicks, fences; in `absence`, gaps, catching up and doubt.
+//! What only IRC has, over a real socket: TLS, nicks, fences; in `absence`, gaps, catching up and doubt; in `cut`, last words.
 
 mod absence;
+mod cut;
 
 use std::sync::Arc;
 
