@@ -1,6 +1,7 @@
 //! The seams between the gateway and its bridges: the event model and the contract.
 //!
-//! Nothing in this crate opens a socket or a file, and nothing in it names a protocol. A bridge
+//! Nothing in this crate opens a socket, and nothing in it names a protocol. It reads one kind of file, the secrets that
+//! a network's table names ([`config_table`]), and runs one program, `kill`, where a test has set a [`failpoint`]. A bridge
 //! depends on this crate (and on `comity-net` for dialling) and on nothing else of the gateway, so that
 //! everything a bridge may do is visible in its [`Link`].
 //!
