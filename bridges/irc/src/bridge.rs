@@ -33,8 +33,9 @@ const LEAST_WINDOW: usize = 16;
 /// How long the other side may take for the TLS handshake.
 const HANDSHAKE_WITHIN: Duration = Duration::from_secs(20);
 
-/// A connection that lasted this long was a good one: the next pause is short again.
-const STABLE: Duration = Duration::from_secs(60);
+/// A connection on which the server did something for us, and that lasted this long, was a good one: the next pause is
+/// short again. Longer, and cuts that come every few seconds would make each pause, which is a gap, longer than the time between.
+const STABLE: Duration = Duration::from_secs(10);
 
 /// The longest pause between two attempts, before jitter. A server that wants us to stay away says so, and gets more.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
@@ -150,10 +151,10 @@ impl Driver {
                         farewell,
                         online_for,
                     } => {
-                        if online_for.is_some_and(|time| time >= STABLE) {
+                        let pause = farewell.pause();
+                        if is_good(online_for, pause) {
                             backoff.reset();
                         }
-                        let pause = farewell.pause();
                         (farewell.why, pause)
                     }
                 },
@@ -256,6 +257,11 @@ impl Driver {
     }
 }
 
+/// Tells whether a connection was no failed attempt. A server that asks for a `pause` wants fewer.
+fn is_good(online_for: Option<Duration>, pause: Duration) -> bool {
+    pause.is_zero() && online_for.is_some_and(|time| time >= STABLE)
+}
+
 /// What a channel that we never heard of gets.
 pub(crate) fn unknown_channel(channel: &Channel) -> Outcome {
     Outcome::GiveUp(DeliveryError::NotJoined(format!(
@@ -281,5 +287,19 @@ async fn dial_server(host: String, port: u16, tls: Option<Tls>) -> io::Result<Bo
             io::ErrorKind::TimedOut,
             "the TLS handshake took too long",
         )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cuts_every_twenty_seconds_do_not_make_the_pauses_longer() {
+        let seconds = |seconds| Some(Duration::from_secs(seconds));
+        assert!(is_good(seconds(20), Duration::ZERO));
+        assert!(!is_good(seconds(5), Duration::ZERO));
+        assert!(!is_good(None, Duration::ZERO));
+        assert!(!is_good(seconds(300), Duration::from_secs(60)));
     }
 }

@@ -50,7 +50,7 @@ pub(crate) enum End {
     Stopped,
     Lost {
         farewell: Farewell,
-        /// How long channels could be used, if they ever could.
+        /// How long channels could be used, if the server has done anything for us.
         online_for: Option<Duration>,
     },
 }
@@ -110,7 +110,8 @@ impl Driver {
             }
             self.handle_events(&mut talk);
             if let Some(farewell) = talk.lost.take() {
-                let online_for = talk.online_since.map(|since| since.elapsed());
+                let proved = talk.online_since.filter(|_| talk.session.is_proved());
+                let online_for = proved.map(|since| since.elapsed());
                 return Ok(match talk.goodbye_by {
                     Some(_) if !self.overfull => End::Stopped,
                     _ => End::Lost {

@@ -141,6 +141,7 @@ pub(crate) struct Session {
     register_by: Instant,
     last_heard: Instant,
     pinged: bool,
+    proved: bool,
     /// The last ERROR, in the server's words.
     closing: Option<String>,
 }
@@ -164,6 +165,7 @@ impl Session {
             register_by: now + REGISTER_WITHIN,
             last_heard: now,
             pinged: false,
+            proved: false,
             closing: None,
             settings,
         };
@@ -388,6 +390,11 @@ impl Session {
         self.sends.poll_event().map(Event::Send)
     }
 
+    /// The server has taken in what we wrote when we could use channels: it works.
+    pub(crate) fn is_proved(&self) -> bool {
+        self.proved
+    }
+
     /// Bytes of text that fit into one `verb` line to `channel`, as others receive it.
     pub(crate) fn text_budget(&self, verb: Verb, channel: &ChannelName) -> usize {
         // The 512 of RFC 2812 section 2.3 is the whole line as others receive it, and the server
@@ -420,8 +427,8 @@ impl Session {
         let token = line.last_param();
         if token == READY_TOKEN {
             self.become_ready();
-        } else if !self.sends.handle_pong(token) {
-            self.handle_joined_pong(token);
+        } else if self.sends.handle_pong(token) || self.handle_joined_pong(token) {
+            self.proved = true;
         }
     }
 
