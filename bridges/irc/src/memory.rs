@@ -21,10 +21,10 @@ pub(crate) const PRESENT: &str = "present";
 const CHANNEL: &str = "channel ";
 
 /// How old the network's row may be when something is committed anyway.
-const STALE_MILLIS: i64 = 5_000;
+const STALE_MILLIS: u64 = 5_000;
 
 /// How old it may be when nothing is: the watchdog asks the server that often.
-const OLD_MILLIS: i64 = 20_000;
+const OLD_MILLIS: u64 = 20_000;
 
 /// Nicks of ours that are remembered.
 const MAX_NICKS: usize = 4;
@@ -124,7 +124,8 @@ impl Memory {
     /// Returns the network's row if it should be written: with something else, or `alone`.
     pub(crate) fn poll_present(&mut self, alone: bool) -> Option<(String, String)> {
         let limit = if alone { OLD_MILLIS } else { STALE_MILLIS };
-        (self.present.0.saturating_sub(self.written.0) >= limit).then(|| self.present_row())
+        // A clock that was set back counts too: the row must not lie in the future until it has caught up.
+        (self.present.0.abs_diff(self.written.0) >= limit).then(|| self.present_row())
     }
 
     pub(crate) fn present_row(&mut self) -> (String, String) {
@@ -218,6 +219,16 @@ mod tests {
         assert_eq!(again.nicks(), ["comity_", "comity"]);
         assert_eq!(again.last_heard(&rust), Some(Timestamp(70_000)));
         assert_eq!(again.last_heard(&channel("#x").expect("a channel")), None);
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_is_followed() {
+        let mut memory = Memory::default();
+        memory.note_present(Timestamp(100_000));
+        memory.poll_present(true);
+        memory.note_present(Timestamp(50_000));
+        let row = memory.poll_present(true);
+        assert_eq!(row.map(|(_, value)| value).as_deref(), Some("50000"));
     }
 
     #[test]
