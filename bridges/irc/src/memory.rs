@@ -20,8 +20,8 @@ pub(crate) const PRESENT: &str = "present";
 /// What the key of a channel's row begins with.
 const CHANNEL: &str = "channel ";
 
-/// How old the network's row may be when something is committed anyway.
-const STALE_MILLIS: u64 = 5_000;
+/// How old the network's row may be when something is committed anyway: so much longer than the truth is the gap after a kill.
+const STALE_MILLIS: u64 = 1_000;
 
 /// How old it may be when nothing is: the watchdog asks the server that often.
 const OLD_MILLIS: u64 = 20_000;
@@ -219,6 +219,27 @@ mod tests {
         assert_eq!(again.nicks(), ["comity_", "comity"]);
         assert_eq!(again.last_heard(&rust), Some(Timestamp(70_000)));
         assert_eq!(again.last_heard(&channel("#x").expect("a channel")), None);
+    }
+
+    #[test]
+    fn after_a_kill_a_gap_begins_within_a_second_of_the_last_line() {
+        let mut memory = Memory::default();
+        let rust = channel("#rust").expect("a channel");
+        let mark = Mark {
+            at: Timestamp(42_000),
+            inside: true,
+            since: Since::default(),
+        };
+        let mut rows = BTreeMap::from([memory.set(&rust, mark)]);
+        // A line each quarter of a second, of which the server keeps nothing.
+        for line in 0..20 {
+            memory.note_present(Timestamp(42_000 + line * 250));
+            rows.extend(memory.poll_present(false));
+        }
+        let mut again = Memory::read(&rows, channel);
+        again.begin_connection();
+        let from = again.last_heard(&rust).expect("known").0;
+        assert!((45_750..=46_750).contains(&from), "{from}");
     }
 
     #[test]
