@@ -1,6 +1,10 @@
 //! The task of one network: connects, stays connected, and answers the gateway all the while.
 
-use std::{collections::BTreeMap, io, time::Duration};
+use std::{
+    collections::BTreeMap,
+    io,
+    time::{Duration, Instant},
+};
 
 use async_trait::async_trait;
 use comity_bridge::{
@@ -39,6 +43,10 @@ const STABLE: Duration = Duration::from_secs(10);
 
 /// The longest pause between two attempts, before jitter. A server that wants us to stay away says so, and gets more.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+
+/// A channel that nobody has asked for by then is not configured any more. Would it be remembered, what was said there
+/// until it is configured again, perhaps in a year, would be fetched.
+const UNCLAIMED: Duration = Duration::from_secs(10 * 60);
 
 /// How long what was heard last may take into the journal when the gateway stops.
 const LAST_COMMIT_WITHIN: Duration = Duration::from_millis(500);
@@ -106,6 +114,7 @@ impl Bridge for IrcNetwork {
             shutdown: link.shutdown,
             channels: BTreeMap::new(),
             missing: BTreeMap::new(),
+            forgets_at: Some(Instant::now() + UNCLAIMED),
             overfull: false,
         };
         driver.stay_connected().await
@@ -126,6 +135,8 @@ pub(crate) struct Driver {
     pub(crate) deliveries: Deliveries,
     /// Channels that we are in again, and for how long we were not.
     pub(crate) missing: BTreeMap<ChannelName, Gap>,
+    /// When what nobody has asked for is forgotten; nothing when it is.
+    pub(crate) forgets_at: Option<Instant>,
     /// More was heard than the journal takes, and the rest is left with the server.
     pub(crate) overfull: bool,
 }
@@ -183,6 +194,18 @@ impl Driver {
         }
         info!(network = %self.network, "stopped");
         Ok(())
+    }
+
+    /// Forgets, when it is time, the channels of earlier runs that are none of this one.
+    pub(crate) fn forget_unclaimed(&mut self, now: Instant) {
+        if self.forgets_at.take_if(|at| *at <= now).is_none() {
+            return;
+        }
+        let wanted = |known: &Channel| self.channels.values().any(|channel| channel == known);
+        for channel in self.memory.unclaimed(wanted) {
+            info!(network = %self.network, channel = %channel, "forgets a channel that is not configured any more");
+            self.intake.mark(channel, None);
+        }
     }
 
     /// Waits until the journal has what was heard: more waits with the server, which keeps it.

@@ -121,6 +121,7 @@ impl Driver {
                 });
             }
             self.intake.end_gaps(self.clock.now());
+            self.forget_unclaimed(Instant::now());
             self.intake.begin(&mut self.memory);
             let read_until = talk.unwritable.as_ref().map(|(_, until)| *until);
             let timers = [talk.session.poll_timeout(), talk.goodbye_by, read_until];

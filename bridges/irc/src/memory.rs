@@ -99,6 +99,14 @@ impl Memory {
         self.channels.get(channel)
     }
 
+    /// Returns the channels that are remembered and not `wanted`.
+    pub(crate) fn unclaimed<'a>(
+        &'a self,
+        wanted: impl Fn(&Channel) -> bool + 'a,
+    ) -> impl Iterator<Item = &'a Channel> {
+        self.channels.keys().filter(move |known| !wanted(known))
+    }
+
     /// Returns when the channel was last heard before this connection, or before it put us out.
     pub(crate) fn last_heard(&self, channel: &Channel) -> Option<Timestamp> {
         let mark = self.channels.get(channel)?;
@@ -219,6 +227,19 @@ mod tests {
         assert_eq!(again.nicks(), ["comity_", "comity"]);
         assert_eq!(again.last_heard(&rust), Some(Timestamp(70_000)));
         assert_eq!(again.last_heard(&channel("#x").expect("a channel")), None);
+    }
+
+    #[test]
+    fn a_channel_that_nobody_asks_for_is_not_remembered_for_ever() {
+        let mut memory = Memory::default();
+        let (rust, old) = (
+            channel("#rust").expect("one"),
+            channel("#old").expect("one"),
+        );
+        memory.set(&rust, Mark::default());
+        memory.set(&old, Mark::default());
+        let unclaimed: Vec<&Channel> = memory.unclaimed(|known| *known == rust).collect();
+        assert_eq!(unclaimed, [&old]);
     }
 
     #[test]
