@@ -26,7 +26,7 @@ use crate::wire::api::{
 use crate::wire::requests::{self, Covered};
 
 pub use gate::Gate;
-pub use receive::{Entry, NotNow, retry_all_pending, take_entry, take_given, take_named};
+pub use receive::{Entry, retry_all_pending, take_entry, take_given, take_named};
 
 /// Answers requests of other servers.
 pub struct Server {
@@ -170,13 +170,16 @@ impl Server {
             ));
         }
         let peer = self.authenticate(request).await?;
-        let _turn = self.gate.enter(&peer).ok_or_else(|| {
-            Refusal::later(
-                StatusCode::TOO_MANY_REQUESTS,
-                "too many requests of yours are under way",
-                1,
-            )
-        })?;
+        let _turn = self
+            .gate
+            .enter(&peer, self.node.now_ms() / 1000)
+            .ok_or_else(|| {
+                Refusal::later(
+                    StatusCode::TOO_MANY_REQUESTS,
+                    "too many requests of yours are under way",
+                    1,
+                )
+            })?;
         let body = request.body();
         match (method, path) {
             (&Method::POST, PUSH_PATH) => push::push(&self.node, &self.shutdown, &peer, body).await,
