@@ -9,7 +9,7 @@ use http::Method;
 
 use crate::ident::{EventId, RoomId, ServerName};
 use crate::node::{Node, RequestError};
-use crate::server::{NotNow, take_given, take_named};
+use crate::server::{take_given, take_named};
 use crate::session::{Room, Shelf as _, ShelfError};
 use crate::wire::api::{
     HEADS_PATH, Heads, HeadsAnswer, MAX_ANSWER, MAX_HEADS_ROOMS, MAX_MISSED, MISSED_PATH, Missed,
@@ -35,21 +35,10 @@ pub(super) enum AskError {
     Request(#[from] RequestError),
     #[error(transparent)]
     Shelf(#[from] ShelfError),
-    #[error("the room is being joined")]
-    Joining,
     #[error("shut out by allow or deny")]
     ShutOut,
     #[error("it took too long")]
     Slow,
-}
-
-impl From<NotNow> for AskError {
-    fn from(error: NotNow) -> Self {
-        match error {
-            NotNow::Joining => Self::Joining,
-            NotNow::Shelf(error) => Self::Shelf(error),
-        }
-    }
 }
 
 /// Asks `peer` for the heads of the rooms that we share, and fetches what we lack.

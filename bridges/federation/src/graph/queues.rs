@@ -5,7 +5,6 @@ use rusqlite::{OptionalExtension as _, params};
 use super::store::{Store, id_at, parsed};
 use crate::ident::{Alias, EventId, RoomId, ServerName};
 use crate::session::ShelfError;
-use crate::wire::event::Event;
 
 /// How many answers to pushes are remembered for each peer (PROTOCOL 9).
 const KEPT_ANSWERS: i64 = 256;
@@ -41,7 +40,10 @@ pub struct Unreported {
 impl Store<'_> {
     pub fn enqueue(&self, peer: &ServerName, arrival: i64) -> Result<(), ShelfError> {
         self.db
-            .prepare_cached("INSERT OR IGNORE INTO queues (peer, arrival) VALUES (?, ?)")?
+            .prepare_cached(
+                "INSERT OR IGNORE INTO queues (peer, arrival, since)
+                 VALUES (?, ?, CAST(unixepoch('subsec') * 1000 AS INTEGER))",
+            )?
             .execute(params![peer.as_str(), arrival])?;
         Ok(())
     }
@@ -93,7 +95,7 @@ impl Store<'_> {
         Ok(())
     }
 
-    /// Gives up a queue that is longer than `longest` or whose first event was made before `oldest`. Returns how many events
+    /// Gives up a queue that is longer than `longest` or whose first event was put there before `oldest_ms`. Returns how many events
     /// were in it. The events stay in the graph: the peer asks for them when it is back (PROTOCOL 11.4).
     pub fn drop_queue(
         &self,
@@ -101,15 +103,14 @@ impl Store<'_> {
         longest: usize,
         oldest_ms: u64,
     ) -> Result<usize, ShelfError> {
-        let length: i64 = self
+        let (length, since): (i64, Option<i64>) = self
             .db
-            .prepare_cached("SELECT count(*) FROM queues WHERE peer = ?")?
-            .query_row([peer.as_str()], |row| row.get(0))?;
+            .prepare_cached("SELECT count(*), min(since) FROM queues WHERE peer = ?")?
+            .query_row([peer.as_str()], |row| Ok((row.get(0)?, row.get(1)?)))?;
         let length = usize::try_from(length).unwrap_or(usize::MAX);
-        let first = self.queue(peer, 1)?.into_iter().next();
-        let is_old = first
-            .and_then(|first| Event::parse(&first.bytes).ok())
-            .is_some_and(|event| event.hlc.0 < oldest_ms);
+        let is_old = since
+            .and_then(|since| u64::try_from(since).ok())
+            .is_some_and(|since| since < oldest_ms);
         if length <= longest && !is_old {
             return Ok(0);
         }

@@ -5,7 +5,7 @@ use rusqlite::Connection;
 use crate::session::ShelfError;
 
 /// One step for each version of the schema, in order; a step is never changed once it was released.
-const STEPS: [&str; 1] = ["
+const STEPS: [&str; 2] = ["
     CREATE TABLE rooms (
         id TEXT PRIMARY KEY, alias TEXT NOT NULL UNIQUE, hosted INTEGER NOT NULL,
         stage INTEGER NOT NULL, horizon INTEGER NOT NULL
@@ -47,6 +47,10 @@ const STEPS: [&str; 1] = ["
     CREATE TABLE deliveries (key TEXT PRIMARY KEY, id TEXT NOT NULL) STRICT, WITHOUT ROWID;
     CREATE TABLE pins (server TEXT PRIMARY KEY, document BLOB NOT NULL) STRICT;
     CREATE TABLE marks (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+", "
+    -- When it was put there, in milliseconds: an event's own clock is whatever its origin says.
+    ALTER TABLE queues ADD COLUMN since INTEGER NOT NULL DEFAULT 0;
+    UPDATE queues SET since = CAST(unixepoch('subsec') * 1000 AS INTEGER);
 "];
 
 /// Brings the database to the present schema; refuses one that a later version has written.

@@ -7,7 +7,7 @@ use comity_bridge::failpoint;
 use http::StatusCode;
 use tokio_util::sync::CancellationToken;
 
-use super::receive::{NotNow, receive};
+use super::receive::receive;
 use super::{Answer, Refusal, to_json};
 use crate::ident::ServerName;
 use crate::node::Node;
@@ -53,16 +53,7 @@ async fn take(node: &Arc<Node>, peer: &ServerName, push: Push) -> Result<(Vec<u8
         .iter()
         .map(|raw| Event::parse(raw.get().as_bytes()))
         .collect();
-    let taken = receive(node, peer, events)
-        .await
-        .map_err(|not_now| match not_now {
-            NotNow::Joining => Refusal::later(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "the room is being joined",
-                1,
-            ),
-            NotNow::Shelf(error) => error.into(),
-        })?;
+    let taken = receive(node, peer, events).await?;
     for result in &taken.results {
         if let Some(code) = &result.code {
             let id = result.id.as_ref().map_or("?", |id| id.as_str());

@@ -25,25 +25,12 @@ pub(super) struct Taken {
     pub(super) arrival: i64,
 }
 
-/// Why nothing was taken at all.
-pub enum NotNow {
-    /// Our own join of one of the rooms is under way (PROTOCOL 12.5).
-    Joining,
-    Shelf(ShelfError),
-}
-
-impl From<ShelfError> for NotNow {
-    fn from(error: ShelfError) -> Self {
-        Self::Shelf(error)
-    }
-}
-
 /// Takes what `peer` pushed. One bad event never spoils the others.
 pub(super) async fn receive(
     node: &Arc<Node>,
     peer: &ServerName,
     pushed: Vec<Result<Event, Reject>>,
-) -> Result<Taken, NotNow> {
+) -> Result<Taken, ShelfError> {
     let mut work = Work {
         results: pushed
             .iter()
@@ -91,7 +78,7 @@ pub async fn take_given(
     peer: &ServerName,
     room: &RoomId,
     given: Vec<Event>,
-) -> Result<(usize, i64), NotNow> {
+) -> Result<(usize, i64), ShelfError> {
     let fetched = given
         .into_iter()
         .map(|event| (event.id.clone(), event))
@@ -110,7 +97,7 @@ pub async fn take_named(
     peer: &ServerName,
     room: &RoomId,
     names: Vec<EventId>,
-) -> Result<(usize, i64), NotNow> {
+) -> Result<(usize, i64), ShelfError> {
     let mut work = Work {
         room: Some(room.clone()),
         missing: names.into_iter().collect(),
@@ -124,7 +111,7 @@ async fn take_rounds(
     node: &Arc<Node>,
     peer: &ServerName,
     mut work: Work,
-) -> Result<(usize, i64), NotNow> {
+) -> Result<(usize, i64), ShelfError> {
     for round in 0..=MAX_ROUNDS {
         work.last = round == MAX_ROUNDS;
         work = run(node, peer, work).await?;
@@ -167,7 +154,7 @@ impl Work {
     }
 }
 
-async fn run(node: &Arc<Node>, peer: &ServerName, mut work: Work) -> Result<Work, NotNow> {
+async fn run(node: &Arc<Node>, peer: &ServerName, mut work: Work) -> Result<Work, ShelfError> {
     let (node_inside, peer) = (Arc::clone(node), peer.clone());
     node.graph
         .run(move |store| {
@@ -182,7 +169,7 @@ fn one_round(
     store: &Store<'_>,
     peer: &ServerName,
     work: &mut Work,
-) -> Result<(), NotNow> {
+) -> Result<(), ShelfError> {
     work.missing.clear();
     work.unknown_keys.clear();
     let mut rooms = BTreeSet::new();
@@ -200,7 +187,12 @@ fn one_round(
             .room(&event.room)?
             .is_some_and(|room| room.stage == Stage::Joining)
         {
-            return Err(NotNow::Joining);
+            // Our own join of the room is under way: what comes meanwhile is asked for when it is done (PROTOCOL 12.5).
+            let joining = EventResult::of(Some(event.id.clone()), Status::Need);
+            if let Some(slot) = work.results.get_mut(index) {
+                *slot = Some(joining);
+            }
+            continue;
         }
         let id = Some(event.id.clone());
         let result = match judge(event, store, &context(node, Via::Push(peer)))? {
