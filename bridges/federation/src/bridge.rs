@@ -2,6 +2,7 @@
 //!
 //! It owns nothing that has to survive: rooms, events and queues are in the graph.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -37,6 +38,8 @@ const WINDOW: usize = 50;
 const MAX_EXCHANGES: usize = 256;
 /// How often events that wait for a key are looked at again.
 const PENDING_ROUND: Duration = Duration::from_secs(30);
+/// The gateway asks for its rooms right after the start; what it has not asked for by then it does not want any more.
+pub(crate) const UNCLAIMED: Duration = Duration::from_secs(30);
 /// How long a test that kills us after an acknowledgement lets it travel.
 const ACKED: Duration = Duration::from_millis(100);
 
@@ -46,6 +49,8 @@ pub struct FederationBridge {
     pub(crate) config: Config,
     /// The way to other servers; over the internet when there is none. For tests.
     pub(crate) transport: Option<Arc<dyn Transport>>,
+    /// How long after the start a room of an earlier run that nobody has asked for is left.
+    pub(crate) unclaimed: Duration,
 }
 
 #[async_trait]
@@ -115,10 +120,17 @@ impl Bridge for FederationBridge {
             .map_err(|error| BridgeError::Local(error.to_string()))?;
 
         let mut joins = Joins::default();
+        let mut unclaimed = pin!(tokio::time::sleep(self.unclaimed));
+        let mut is_tidy = false;
         let mut batch = Vec::with_capacity(WINDOW);
         loop {
             let received = tokio::select! {
                 received = requests.recv_many(&mut batch, WINDOW) => received,
+                () = &mut unclaimed, if !is_tidy => {
+                    joins.leave_unclaimed(&node, &tasks).await;
+                    is_tidy = true;
+                    continue;
+                }
                 () = shutdown.cancelled() => return Ok(()),
             };
             if received == 0 {

@@ -67,7 +67,7 @@ impl JoinError {
     }
 }
 
-/// The rooms that are being entered.
+/// The rooms that are being entered, or were in this run.
 #[derive(Default)]
 pub struct Joins {
     under_way: HashMap<Channel, CancellationToken>,
@@ -95,23 +95,41 @@ impl Joins {
         });
     }
 
+    /// Leaves the rooms of earlier runs that nobody has asked for in this one: an operator who closes a room, or does not show one any
+    /// more, must not go on sharing it.
+    pub async fn leave_unclaimed(&mut self, node: &Arc<Node>, shutdown: &CancellationToken) {
+        let known = match node.graph.run(|store| store.aliases()).await {
+            Ok(known) => known,
+            Err(error) => return tracing::error!(%error, "graph not readable"),
+        };
+        let channels = known.iter().filter_map(|alias| node.channel(alias));
+        for channel in channels.filter(|channel| !self.under_way.contains_key(channel)) {
+            tracing::info!(%channel, "left, since it is not configured any more");
+            go(node, &channel, shutdown).await;
+        }
+    }
+
     /// Leaves a room, or stops entering it.
     pub async fn end(&mut self, node: &Arc<Node>, channel: &Channel, shutdown: &CancellationToken) {
         if let Some(token) = self.under_way.remove(channel) {
             token.cancel();
         }
-        match leave(node, channel).await {
-            Ok(wake) => wake
-                .iter()
-                .for_each(|peer| node.peers.wake(node, peer, shutdown)),
-            Err(error) => tracing::warn!(%channel, %error, "room not left properly"),
-        }
+        go(node, channel, shutdown).await;
         node.reports.channel(
             channel,
             ChannelState::NotJoined {
                 why: "left".to_owned(),
             },
         );
+    }
+}
+
+async fn go(node: &Arc<Node>, channel: &Channel, shutdown: &CancellationToken) {
+    match leave(node, channel).await {
+        Ok(wake) => wake
+            .iter()
+            .for_each(|peer| node.peers.wake(node, peer, shutdown)),
+        Err(error) => tracing::warn!(%channel, %error, "room not left properly"),
     }
 }
 

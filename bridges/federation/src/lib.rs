@@ -83,6 +83,7 @@ impl BridgeKind for Federation {
             network: network.clone(),
             config,
             transport: None,
+            unclaimed: bridge::UNCLAIMED,
         }))
     }
 

@@ -2,7 +2,7 @@
 
 use rusqlite::{OptionalExtension as _, params};
 
-use super::store::{Store, id_at, number, room_at};
+use super::store::{Store, id_at, number, parsed, room_at};
 use crate::ident::{Alias, EventId, RoomId, ServerName};
 use crate::session::{Room, ShelfError, Stage};
 use crate::wire::keys::KeyDocument;
@@ -15,6 +15,15 @@ impl Store<'_> {
             .query_row([alias.as_str()], room_at)
             .optional()?;
         Ok(found)
+    }
+
+    /// The rooms that we are in, or are entering.
+    pub fn aliases(&self) -> Result<Vec<Alias>, ShelfError> {
+        let mut statement = self
+            .db
+            .prepare("SELECT alias FROM rooms WHERE stage != 2")?;
+        let rows = statement.query_map([], |row| parsed(row, 0, Alias::parse))?;
+        Ok(rows.collect::<Result<_, _>>()?)
     }
 
     /// Writes down a room, or what has changed of it.

@@ -22,7 +22,7 @@ use http::{Request, Response};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::bridge::FederationBridge;
+use crate::bridge::{FederationBridge, UNCLAIMED};
 use crate::client::{Transport, TransportError};
 use crate::config::{Config, Lists};
 use crate::ident::ServerName;
@@ -108,6 +108,7 @@ struct Gateway {
     harness: Harness,
     wire: Wire,
     run: JoinHandle<Result<(), BridgeError>>,
+    unclaimed: Duration,
 }
 
 impl Gateway {
@@ -116,13 +117,14 @@ impl Gateway {
         // Signatures are slow without optimisation, on a machine that has other things to do.
         harness.set_patience(Duration::from_secs(60));
         let name = server(name);
-        let run = run(&name, wire, link);
+        let run = run(&name, wire, link, UNCLAIMED);
         wire.connect(&name, harness.http_caller());
         Self {
             name,
             harness,
             wire: wire.clone(),
             run,
+            unclaimed: UNCLAIMED,
         }
     }
 
@@ -140,7 +142,7 @@ impl Gateway {
             .expect("a clean end");
         between(&self.harness.state_dir());
         let link = self.harness.relink();
-        self.run = run(&self.name, &self.wire, link);
+        self.run = run(&self.name, &self.wire, link, self.unclaimed);
         self.wire.connect(&self.name, self.harness.http_caller());
     }
 
@@ -187,7 +189,12 @@ impl Gateway {
     }
 }
 
-fn run(name: &ServerName, wire: &Wire, link: Link) -> JoinHandle<Result<(), BridgeError>> {
+fn run(
+    name: &ServerName,
+    wire: &Wire,
+    link: Link,
+    unclaimed: Duration,
+) -> JoinHandle<Result<(), BridgeError>> {
     let config = Config {
         server: name.clone(),
         dns: None,
@@ -200,6 +207,7 @@ fn run(name: &ServerName, wire: &Wire, link: Link) -> JoinHandle<Result<(), Brid
         network,
         config,
         transport: Some(Arc::new(wire.clone())),
+        unclaimed,
     });
     tokio::spawn(bridge.run(link))
 }
@@ -399,6 +407,43 @@ async fn whoever_leaves_hears_no_more_and_may_come_back() {
     b.harness.wait_for_text("two").await;
     b.say(&on_b, "bea", "back").await;
     a.harness.wait_for_text("back").await;
+}
+
+#[tokio::test]
+async fn a_room_that_is_not_asked_for_after_a_restart_is_closed_to_its_members() {
+    let wire = Wire::default();
+    let mut a = Gateway::start("a.example", &wire);
+    let on_a = a.host(ROOM).await;
+    let mut mallory = stranger::Stranger::new("m.example", 7, &wire);
+    mallory.join("a.example", "rust").await;
+    a.say(&on_a, "alice", "for us").await;
+    a.unclaimed = Duration::from_millis(200);
+    a.restart().await;
+    let missed =
+        serde_json::json!({ "room": mallory.place.clone().expect("joined").room, "have": {} });
+    loop {
+        let (status, _) = mallory
+            .ask::<serde_json::Value>(
+                "a.example",
+                http::Method::POST,
+                "/_chat/v1/missed",
+                missed.clone(),
+            )
+            .await;
+        if status == 403 {
+            break;
+        }
+        assert_eq!(status, 200);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    // And it is the same room again when the operator thinks better of it.
+    a.unclaimed = Duration::from_secs(60);
+    a.restart().await;
+    a.host(ROOM).await;
+    let (status, _) = mallory
+        .ask::<serde_json::Value>("a.example", http::Method::POST, "/_chat/v1/missed", missed)
+        .await;
+    assert_eq!(status, 200);
 }
 
 #[tokio::test]
