@@ -159,6 +159,7 @@ pub struct Journal {
     /// The same by the rooms' numbers, for rooms that have lanes.
     numbered: Arc<Mutex<HashMap<i64, Arc<Tail>>>>,
     signals: Signals,
+    database: Arc<Path>,
 }
 
 /// The journal's threads; to be waited for when everything else has ended.
@@ -192,19 +193,20 @@ impl Journal {
     ) -> Result<(Journal, JournalThreads), JournalError> {
         let files = sqlite::Files::open(dir)?;
         let store = sqlite::Store::open(&files, rooms, config)?;
-        let reader = sqlite::Reader::open(&files)
-            .map_err(|error| JournalError::Store(error).at(files.database()))?;
+        let database: Arc<Path> = files.database().into();
+        let at = |error| JournalError::Store(error).at(&database);
+        let reader = sqlite::Reader::open(&files).map_err(at)?;
         let reader = Arc::new(Mutex::new(reader));
         let mut tails = BTreeMap::new();
         for (room, _) in rooms {
-            let (head, last_change) = store.head(room)?;
+            let (head, last_change) = store.head(room).map_err(at)?;
             tails.insert(room.clone(), Arc::new(Tail::new(head, last_change)));
         }
         let tails = Arc::new(tails);
         let signals = Signals::default();
         let (asks, waiting) = mpsc::channel(Self::QUEUE);
         let (pages, checkpoints) =
-            sqlite::checkpoints(&files, Arc::clone(&tails), asks.downgrade())?;
+            sqlite::checkpoints(&files, Arc::clone(&tails), asks.downgrade()).map_err(at)?;
         let writer =
             writer::Writer::new(store, Arc::clone(&tails), pages, signals.clone(), metrics)
                 .start(files, waiting);
@@ -214,6 +216,7 @@ impl Journal {
             tails,
             numbered: Arc::default(),
             signals,
+            database,
         };
         Ok((
             journal,
@@ -452,7 +455,7 @@ impl Journal {
                     if failing && answer.is_ok() {
                         tracing::info!("the journal can be read again");
                     }
-                    return Ok(answer?);
+                    return answer.map_err(|error| JournalError::Store(error).at(&self.database));
                 }
             }
         }

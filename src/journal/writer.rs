@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::report::Prepared;
 use super::signals::Signals;
-use super::sqlite::{Committed, DeadAsk, Files, Fresh, Store};
+use super::sqlite::{Committed, DeadAsk, Files, Fresh, Store, is_damage};
 use super::{Ask, JournalError, LaneId, LaneWrite, PATIENCE, Tails};
 use crate::metrics::Metrics;
 
@@ -31,6 +31,8 @@ pub(super) struct Writer {
     /// Lane writes that are not durable yet. At most one a lane: a lane waits for its last one.
     lanes: Vec<LaneAsk>,
     failing: bool,
+    /// Something could not be written because of what is in the file. That does not pass.
+    damaged: bool,
 }
 
 impl Writer {
@@ -49,6 +51,7 @@ impl Writer {
             metrics,
             lanes: Vec::new(),
             failing: false,
+            damaged: false,
         }
     }
 
@@ -222,13 +225,22 @@ impl Writer {
 
     fn succeeded(&mut self) {
         if std::mem::take(&mut self.failing) {
-            self.metrics.journal_writable(true);
+            self.metrics.journal_writable(!self.damaged);
             tracing::info!("the journal takes writes again");
         }
     }
 
     fn failed(&mut self, error: &rusqlite::Error) {
-        if !std::mem::replace(&mut self.failing, true) {
+        if is_damage(error) {
+            if !std::mem::replace(&mut self.damaged, true) {
+                self.metrics.journal_writable(false);
+                tracing::error!(
+                    %error,
+                    "the journal is damaged: what touches the damage waits, all else goes on. Stop the gateway and put \
+                     a copy in the file's place, or move it away to begin with an empty journal"
+                );
+            }
+        } else if !std::mem::replace(&mut self.failing, true) {
             self.metrics.journal_writable(false);
             tracing::error!(%error, "the journal cannot write: new input is refused until it can");
         }

@@ -4,6 +4,7 @@
 
 mod federation;
 mod irc;
+mod journal;
 mod matrix;
 mod xmpp;
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
 
+use super::schema::refuse_newer;
 use crate::journal::JournalError;
 
 /// The journal's files, held by this process alone as long as this lives.
@@ -54,12 +55,16 @@ impl Files {
     }
 
     /// The one connection that writes. `synchronous=FULL`: a commit is on the disk when it returns. Checkpoints
-    /// run elsewhere, so that no commit waits for one.
-    pub(super) fn writer(&self) -> Result<Connection, rusqlite::Error> {
+    /// run elsewhere, so that no commit waits for one. A journal of a later version is refused before anything is written to it.
+    pub(super) fn writer(&self) -> Result<Connection, JournalError> {
         let connection = Connection::open(&self.database)?;
         connection.busy_timeout(Duration::from_secs(30))?;
-        // Says something to a new file only.
-        connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
+        refuse_newer(&connection)?;
+        let pages: i64 = connection.pragma_query_value(None, "page_count", |row| row.get(0))?;
+        if pages == 0 {
+            // Says something to a new file only, and writes to every other.
+            connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
+        }
         connection.pragma_update(None, "journal_mode", "WAL")?;
         // What was erased is not to be found in the file's corners.
         connection.pragma_update(None, "secure_delete", "FAST")?;

@@ -21,6 +21,7 @@ use rusqlite::Connection;
 
 pub(super) use checkpoints::checkpoints;
 pub(super) use files::Files;
+pub(super) use pages::is_damage;
 pub(super) use people::DeadAsk;
 pub(super) use reader::Reader;
 #[cfg(test)]

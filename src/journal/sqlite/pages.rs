@@ -98,7 +98,7 @@ pub(super) fn event_at(
 }
 
 /// True when it is the file that is at fault, not the machine's state.
-pub(super) fn is_damage(error: &rusqlite::Error) -> bool {
+pub(in crate::journal) fn is_damage(error: &rusqlite::Error) -> bool {
     matches!(
         error.sqlite_error_code(),
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)

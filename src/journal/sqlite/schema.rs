@@ -167,13 +167,23 @@ const STEPS: &[&str] = &["
     ) WITHOUT ROWID;
 "];
 
-/// Brings the journal to the newest format.
-pub(super) fn migrate(connection: &mut Connection) -> Result<(), JournalError> {
-    let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+/// Looks whether this version can read it, and changes nothing.
+pub(super) fn refuse_newer(connection: &Connection) -> Result<(), JournalError> {
+    let found = format(connection)?;
     let known = i64::try_from(STEPS.len()).unwrap_or(i64::MAX);
     if found > known {
         return Err(JournalError::Newer { found, known });
     }
+    Ok(())
+}
+
+fn format(connection: &Connection) -> Result<i64, rusqlite::Error> {
+    connection.pragma_query_value(None, "user_version", |row| row.get(0))
+}
+
+/// Brings the journal to the newest format.
+pub(super) fn migrate(connection: &mut Connection) -> Result<(), JournalError> {
+    let found = format(connection)?;
     if found == 1 {
         make_shrinkable(connection);
     }

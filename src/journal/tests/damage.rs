@@ -147,7 +147,11 @@ async fn a_commit_that_touches_what_is_damaged_is_refused_and_others_are_not() {
     file.write_all_at(&[0xff; 4096], (root as u64 - 1) * 4096)
         .expect("write");
     drop(file);
-    let (journal, _threads) = fixture.open();
+    let metrics = Metrics::new([]);
+    let config = JournalConfig::default();
+    let (journal, _threads) =
+        Journal::open(fixture.dir.path(), &fixture.rooms, &config, metrics.clone())
+            .expect("the journal opens");
     let [lane, _] = fixture.lanes(&journal).await;
     let thaw = journal.freeze().await;
     let shown = LaneWrite {
@@ -161,6 +165,8 @@ async fn a_commit_that_touches_what_is_damaged_is_refused_and_others_are_not() {
     let (lucky, ()) = tokio::join!(lucky, async { drop(thaw) });
     assert_eq!(lucky, Some(vec![Verdict::Accepted(id(2001))]));
     assert!(unlucky.try_recv().is_err(), "kept, not durable");
+    let writable = metrics.is_journal_writable();
+    assert!(!writable, "people are told");
 }
 
 #[tokio::test]
