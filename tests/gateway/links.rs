@@ -20,7 +20,7 @@ use crate::{PATIENCE, binary, dice};
 const SPOILT: Duration = Duration::from_secs(2);
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Link {
+pub(crate) enum Link {
     Ngircd,
     Prosody,
     /// The gateway asks the homeserver.
@@ -110,7 +110,7 @@ async fn spoilt(link: Link) {
 }
 
 /// A world with a gate in one link, both gateways running.
-async fn gated(link: Link, dice: &mut StdRng) -> (World, Option<Gate>) {
+pub(crate) async fn gated(link: Link, dice: &mut StdRng) -> (World, Option<Gate>) {
     let lab = Lab::up().await.unwrap();
     let any = format!("{}:0", lab.ip());
     let seed = dice.random();

@@ -1,7 +1,7 @@
 //! Does a message cross? The daemon as an operator runs it, between real servers, seen by
 //! independent clients.
 //!
-//! One file for each promise: [`directions`], [`kills`], [`stops`], [`links`], [`doubt`], [`disk`],
+//! One file for each promise: [`directions`], [`kills`], [`stops`], [`links`], [`stranded`], [`doubt`], [`disk`],
 //! [`refusals`], [`operation`].
 //! Every test makes its own rooms, nicks and domains; the servers are those of `tests/lab`, and a
 //! server that does not start is a failure. `COMITY_TEST_LOG` sets the daemons' log filter,
@@ -15,6 +15,7 @@ mod links;
 mod operation;
 mod refusals;
 mod stops;
+mod stranded;
 
 use std::{path::PathBuf, time::Duration};
 

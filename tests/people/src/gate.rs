@@ -53,6 +53,7 @@ impl Gate {
             upstream: upstream.to_owned(),
             open: watch::Sender::new(true),
             cuts: watch::Sender::new(0),
+            strandings: watch::Sender::new(0),
             weather: [
                 watch::Sender::new(Weather::Fair),
                 watch::Sender::new(Weather::Fair),
@@ -95,6 +96,12 @@ impl Gate {
         self.passage.cuts.send_modify(|cuts| *cuts += 1);
     }
 
+    /// Strands all connections: nothing that is sent arrives any more, and nobody is told, for as long as it takes the one
+    /// who connected to notice by itself. When it closes its end, the other one is reset. New ones pass.
+    pub fn strand(&self) {
+        self.passage.strandings.send_modify(|times| *times += 1);
+    }
+
     /// What becomes of the bytes of one direction from now on, in every connection. One that has
     /// lost bytes is reset when the weather changes again: nobody could make sense of the rest.
     pub fn weather(&self, direction: Direction, weather: Weather) {
@@ -132,6 +139,7 @@ struct Passage {
     upstream: String,
     open: watch::Sender<bool>,
     cuts: watch::Sender<usize>,
+    strandings: watch::Sender<usize>,
     weather: [watch::Sender<Weather>; 2],
     injections: broadcast::Sender<Vec<u8>>,
     passed: Arc<AtomicUsize>,
@@ -155,6 +163,7 @@ async fn pass(mut near: TcpStream, passage: Passage) -> std::io::Result<()> {
     far.set_nodelay(true)?;
     let number = passage.passed.fetch_add(1, Ordering::SeqCst) as u64;
     let mut cuts = passage.cuts.subscribe();
+    let mut strandings = passage.strandings.subscribe();
     let [forth, back] = [0, 1].map(|direction| Carrier {
         weather: passage.weather[direction].clone(),
         injections: (direction == Direction::Back as usize).then(|| passage.injections.subscribe()),
@@ -168,8 +177,17 @@ async fn pass(mut near: TcpStream, passage: Passage) -> std::io::Result<()> {
             end = back.carry(far_read, near_write) => end,
             _ = open.wait_for(|open| !*open) => End::Closed,
             _ = cuts.changed() => End::Reset,
+            _ = strandings.changed() => End::Stranded,
         }
     };
+    if matches!(end, End::Stranded) {
+        // The far end may close or be reset for all that the near one hears.
+        tokio::io::copy(&mut near, &mut tokio::io::sink())
+            .await
+            .ok();
+        far.set_zero_linger()?;
+        return Ok(());
+    }
     if matches!(end, End::Reset) {
         near.set_zero_linger()?;
         far.set_zero_linger()?;

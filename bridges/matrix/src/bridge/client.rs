@@ -21,6 +21,9 @@ use crate::wire::fault::Fault;
 /// A page of history may hold a hundred messages of 64 KiB.
 const MAX_ANSWER: usize = 16 * 1024 * 1024;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a connection is kept for the next request. Shorter than any patience with an answer: when the way there is lost and nobody
+/// says so, the first request finds out, and those after it do not try the other connections of that time.
+const IDLE: Duration = Duration::from_secs(25);
 /// How long a test that kills us half-way lets the first half travel.
 const HALF: Duration = Duration::from_millis(50);
 
@@ -48,6 +51,7 @@ impl Client {
             .no_proxy()
             .tcp_nodelay(true)
             .pool_max_idle_per_host(16)
+            .pool_idle_timeout(IDLE)
             .user_agent(concat!("comity/", env!("CARGO_PKG_VERSION")))
             .build()?;
         Ok(Self {

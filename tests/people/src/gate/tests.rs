@@ -101,6 +101,30 @@ async fn swallowed_bytes_never_arrive_and_nobody_is_told_until_the_weather_chang
 }
 
 #[tokio::test]
+async fn a_stranded_connection_is_silent_until_the_near_end_closes_and_the_next_one_passes() {
+    let (gate, server, mut client, mut far) = connected().await;
+    client.write_all(b"up").await.unwrap();
+    arrives(&mut far, b"up").await;
+    gate.strand();
+    let mut next = TcpStream::connect(gate.address()).await.unwrap();
+    let (mut next_far, _) = server.accept().await.unwrap();
+    client.write_all(b"gone").await.unwrap();
+    far.write_all(b"gone").await.unwrap();
+    next.write_all(b"again").await.unwrap();
+    arrives(&mut next_far, b"again").await;
+    for end in [&mut client, &mut far] {
+        let silence = timeout(Duration::from_millis(200), end.read(&mut [0; 4])).await;
+        assert!(silence.is_err(), "{silence:?}");
+    }
+    drop(client);
+    let error = timeout(QUICKLY, far.read(&mut [0; 4]))
+        .await
+        .expect("it ends")
+        .unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+}
+
+#[tokio::test]
 async fn a_truncated_connection_ends_behind_the_last_byte_that_may_pass() {
     let (gate, server, mut client, mut far) = connected().await;
     gate.weather(Direction::Forth, Weather::Truncate(6));

@@ -34,6 +34,8 @@ pub(super) enum End {
     Closed,
     /// With a reset for both ends.
     Reset,
+    /// With nothing that either end would notice.
+    Stranded,
 }
 
 /// Carries one direction of one connection.
