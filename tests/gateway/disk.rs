@@ -5,17 +5,11 @@
 //! The data directory is a small file system in memory where this program may mount one. Where it
 //! may not, it says so; the second test, a limit on the size of files, needs no rights at all.
 
-use std::{
-    fs::{self, DirBuilder, File},
-    io::Write,
-    os::unix::fs::DirBuilderExt,
-    path::{Path, PathBuf},
-    process::Command,
-    time::Duration,
-};
+use std::time::Duration;
 
 use comity_people::{
     Lab, Talk, World, WorldPlan,
+    disk::{SmallDisk, limit_files},
     talk::{IRC_WINDOW, grave},
 };
 use rand::Rng;
@@ -31,7 +25,7 @@ async fn a_full_disk_refuses_new_input_and_recovers_by_itself() {
     let lab = Lab::up().await.unwrap();
     let plan = WorldPlan::unique(&lab, binary());
     let mut world = World::prepare(lab, plan).await.unwrap();
-    let disk = match SmallDisk::mount(&world.first.data_dir()) {
+    let disk = match SmallDisk::mount(&world.first.data_dir(), 16) {
         Ok(disk) => disk,
         Err(why) => {
             println!(
@@ -42,7 +36,7 @@ async fn a_full_disk_refuses_new_input_and_recovers_by_itself() {
     };
     tokio::try_join!(world.first.start(), world.second.start()).unwrap();
     world.connected().await.unwrap();
-    full_for_a_while(&world, || disk.fill(), || disk.free()).await;
+    full_for_a_while(&world, || disk.fill().unwrap(), || disk.free().unwrap()).await;
     // The journal is on the disk that is unmounted next.
     assert!(world.first.stop("TERM").await.unwrap().success());
 }
@@ -58,15 +52,8 @@ async fn a_journal_that_cannot_grow_refuses_new_input_and_recovers_by_itself() {
     tokio::try_join!(world.first.start(), world.second.start()).unwrap();
     world.connected().await.unwrap();
     let gateway = world.first.pid().unwrap();
-    let limit = |size: &str| {
-        // Only the soft limit, which its owner may raise again.
-        let status = Command::new("prlimit")
-            .args([&format!("--pid={gateway}"), &format!("--fsize={size}:")])
-            .status()
-            .expect("prlimit (util-linux)");
-        assert!(status.success(), "prlimit: {status}");
-    };
-    full_for_a_while(&world, || limit("131072"), || limit("unlimited")).await;
+    let limit = |bytes| limit_files(gateway, bytes).unwrap();
+    full_for_a_while(&world, || limit(Some(131_072)), || limit(None)).await;
 }
 
 /// People talk, the journal cannot write for a while, and everything that was due has arrived.
@@ -113,61 +100,5 @@ async fn full_for_a_while(world: &World, fill: impl Fn(), free: impl FnOnce()) {
     let faults = world.judge(&due, PATIENCE * 2).await.unwrap();
     if let Some(faults) = grave(faults, &[(&world.plan.people[0], IRC_WINDOW)]) {
         panic!("run {}: {faults}\n{} lines", talk.run(), talk.len());
-    }
-}
-
-/// A file system of a few megabytes in memory, gone with the value.
-struct SmallDisk {
-    place: PathBuf,
-}
-
-impl SmallDisk {
-    fn mount(place: &Path) -> Result<Self, String> {
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(place)
-            .map_err(|error| error.to_string())?;
-        let mounted = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", "size=16m,mode=700", "comity-test"])
-            .arg(place)
-            .output()
-            .map_err(|error| error.to_string())?;
-        if !mounted.status.success() {
-            return Err(String::from_utf8_lossy(&mounted.stderr).trim().to_owned());
-        }
-        Ok(Self {
-            place: place.to_owned(),
-        })
-    }
-
-    /// Leaves no byte, however often it is called.
-    fn fill(&self) {
-        let ballast = self.place.join("ballast");
-        let mut file = File::options()
-            .create(true)
-            .append(true)
-            .open(ballast)
-            .unwrap();
-        for size in [64 * 1024, 4096, 1] {
-            while file.write_all(&vec![0; size]).is_ok() {}
-        }
-    }
-
-    fn free(&self) {
-        fs::remove_file(self.place.join("ballast")).unwrap();
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        // Lazily: after a failed test the daemon may still be in it.
-        let unmounted = Command::new("umount")
-            .arg("--lazy")
-            .arg(&self.place)
-            .status();
-        if !unmounted.is_ok_and(|status| status.success()) {
-            eprintln!("{} is still mounted", self.place.display());
-        }
     }
 }

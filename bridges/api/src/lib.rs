@@ -31,7 +31,7 @@
 //! | [`capabilities`] | what a channel can show |
 //! | [`config_table`] | one network's configuration, read with every problem collected |
 //! | [`error`] | why a network is lost, why an event cannot be shown |
-//! | [`failpoint`] | places where a test kills the process |
+//! | [`failpoint`] | places where a test harms the process |
 //! | [`http_inbox`] | HTTP that a bridge answers, on listeners which the gateway owns |
 //! | `test_util` | a scripted bridge and the conformance suite (feature `test-util`) |
 

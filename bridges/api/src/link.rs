@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::delivery::Delivery;
 use crate::event::{Channel, DeliveryKey, RoomAddress, Timestamp};
+use crate::failpoint;
 use crate::http_inbox::HttpExchange;
 use crate::report::Reports;
 
@@ -126,7 +127,8 @@ impl Clock {
                 let since = SystemTime::now()
                     .duration_since(UNIX_EPOCH)
                     .unwrap_or_default();
-                Timestamp(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+                let millis = i64::try_from(since.as_millis()).unwrap_or(i64::MAX);
+                Timestamp(millis.saturating_add(failpoint::clock_offset()))
             }
             Clock::Fixed(millis) => Timestamp(millis.load(Ordering::Relaxed)),
         }

@@ -44,8 +44,8 @@ struct Order {
 
 /// Makes events of deliveries, in order and in one transaction, and tells what became of each.
 pub async fn deliver(node: &Arc<Node>, deliveries: Vec<Delivery>, shutdown: &CancellationToken) {
-    if !deliveries.is_empty() {
-        failpoint::reached("federation.handed");
+    for delivery in &deliveries {
+        failpoint::handed("federation.handed", &delivery.event);
     }
     let orders: Vec<Order> = deliveries
         .iter()

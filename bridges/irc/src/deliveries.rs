@@ -83,7 +83,7 @@ impl Deliveries {
         limits: Limits,
         notes: Notes,
     ) -> Option<Planned> {
-        failpoint::reached("irc.handed");
+        failpoint::handed("irc.handed", &delivery.event);
         self.last += 1;
         let id = SendId(self.last);
         let mut planned = Planned {

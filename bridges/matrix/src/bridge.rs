@@ -183,8 +183,8 @@ impl Driver {
     }
 
     fn request(&mut self, request: Request) {
-        if matches!(request, Request::Deliver(_)) {
-            failpoint::reached("matrix.handed");
+        if let Request::Deliver(delivery) = &request {
+            failpoint::handed("matrix.handed", &delivery.event);
         }
         match request {
             Request::Join(channel, _) => self.session.handle_join(now(), channel),

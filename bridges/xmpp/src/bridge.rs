@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use comity_bridge::event::{Message, MessageKind};
-use comity_bridge::failpoint::reached;
+use comity_bridge::failpoint::handed;
 use comity_bridge::link::Clock;
 use comity_bridge::{
     Bridge, BridgeError, BridgeKind, Capabilities, Channel, ChannelState, ConfigProblem,
@@ -238,7 +238,7 @@ impl Task {
                 }
             }
             Request::Deliver(delivery) => {
-                reached("xmpp.handed");
+                handed("xmpp.handed", &delivery.event);
                 let room = Bare::room(delivery.key.channel.native());
                 let now_ms = self.clock.now();
                 if let (Some(job), Some(room)) = (self.deliveries.take(delivery, now_ms), room) {

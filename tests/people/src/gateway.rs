@@ -30,6 +30,7 @@ pub struct Gateway {
     child: Option<Child>,
     wrapper: Vec<String>,
     failpoint: Option<String>,
+    clock: Option<PathBuf>,
     http: reqwest::Client,
 }
 
@@ -78,6 +79,7 @@ impl Gateway {
             child: None,
             wrapper: Vec::new(),
             failpoint: None,
+            clock: None,
             http: reqwest::Client::builder().no_proxy().build()?,
         };
         fs::write(gateway.config(), gateway.main_file(plan))?;
@@ -163,6 +165,7 @@ impl Gateway {
                     .iter()
                     .map(|place| ("COMITY_FAILPOINT", place)),
             )
+            .envs(self.clock.iter().map(|file| ("COMITY_CLOCK", file)))
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
@@ -177,6 +180,17 @@ impl Gateway {
     /// binary that was built with the feature `failpoints`. `None` is as usual.
     pub fn arm(&mut self, failpoint: Option<String>) {
         self.failpoint = failpoint;
+    }
+
+    /// Makes the daemon believe that the machine's clock is so many seconds wrong, at once if it was
+    /// started after the first call; needs a binary that was built with the feature `failpoints`.
+    pub fn set_clock(&mut self, wrong_by: i64) -> Result<()> {
+        let file = self.folder.path().join("clock");
+        let next = self.folder.path().join("clock.next");
+        fs::write(&next, wrong_by.to_string())?;
+        fs::rename(&next, &file)?;
+        self.clock = Some(file);
+        Ok(())
     }
 
     /// Every start from now on runs the daemon by another program, such as `prlimit`, that becomes it.

@@ -5,6 +5,7 @@
 //! servers, [`Gateway`] runs the daemon under test, [`world`] puts two gateways and four people
 //! together, [`history`] judges what everyone saw.
 
+pub mod disk;
 pub mod gate;
 pub mod gateway;
 pub mod history;

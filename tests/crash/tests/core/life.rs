@@ -53,6 +53,12 @@ impl Core {
             .expect("the core starts")
     }
 
+    /// Where the journal is.
+    #[cfg(feature = "failpoints")]
+    pub(crate) fn data_dir(&self) -> std::path::PathBuf {
+        self.dir.path().join("data")
+    }
+
     /// What the last life printed.
     #[cfg(feature = "failpoints")]
     pub(crate) fn printed(&self) -> String {

@@ -4,6 +4,8 @@
 //! [`kills`] kills at random moments; [`places`] at chosen places of the code, which needs the
 //! feature `failpoints`. `COMITY_SEED` and `COMITY_KILLS` set the seed and the number of kills.
 
+#[cfg(feature = "failpoints")]
+mod harms;
 mod kills;
 mod life;
 #[cfg(feature = "failpoints")]

@@ -12,13 +12,13 @@ use crate::life::{Core, DOUBT};
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Step of the crash matrix, name of the place, and the visits at which the process dies there.
-struct Place {
-    step: u8,
-    name: &'static str,
-    visits: &'static [u64],
+pub(crate) struct Place {
+    pub(crate) step: u8,
+    pub(crate) name: &'static str,
+    pub(crate) visits: &'static [u64],
 }
 
-const PLACES: &[Place] = &[
+pub(crate) const PLACES: &[Place] = &[
     Place {
         step: 3,
         name: "journal.inserted",
@@ -97,7 +97,7 @@ fn a_gateway_stopped_at_the_journals_own_steps_goes_on_as_if_nothing_had_been() 
 }
 
 /// Lets everything come through; what is wrong then.
-fn judged(core: &Core, place: &Place, copies: usize) -> Vec<String> {
+pub(crate) fn judged(core: &Core, place: &Place, copies: usize) -> Vec<String> {
     let mut failed = Vec::new();
     let status = core.finish();
     if !status.success() {
@@ -133,7 +133,7 @@ fn judged(core: &Core, place: &Place, copies: usize) -> Vec<String> {
     failed
 }
 
-fn ended(mut child: Child) -> std::process::ExitStatus {
+pub(crate) fn ended(mut child: Child) -> std::process::ExitStatus {
     let deadline = Instant::now() + PATIENCE;
     loop {
         if let Some(status) = child.try_wait().expect("the child can be asked") {
@@ -147,7 +147,7 @@ fn ended(mut child: Child) -> std::process::ExitStatus {
     }
 }
 
-fn stopped(id: u32) -> Result<(), String> {
+pub(crate) fn stopped(id: u32) -> Result<(), String> {
     let deadline = Instant::now() + PATIENCE;
     while Instant::now() < deadline {
         let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
@@ -163,7 +163,7 @@ fn stopped(id: u32) -> Result<(), String> {
     Err("never reached".to_owned())
 }
 
-fn continued(id: u32) {
+pub(crate) fn continued(id: u32) {
     std::process::Command::new("kill")
         .args(["-CONT", &id.to_string()])
         .status()

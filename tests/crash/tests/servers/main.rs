@@ -12,8 +12,11 @@
 //! | `COMITY_VISITS` | dies at the first, second, ... visit of each place, up to this |
 
 mod blind;
+mod harms;
+mod odd;
 mod places;
 mod run;
+mod scene;
 mod table;
 
 use std::path::PathBuf;

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use comity_people::talk::{IRC_WINDOW, grave};
-use comity_people::world::{PROSODY, SYNAPSE};
 use comity_people::{Gateway, Talk, World};
 use rand::{Rng, rngs::StdRng};
 
-use crate::run::{Long, PATIENCE, held, irc_behind, newcomer, talk_until_it_is_over};
+use crate::run::{PATIENCE, gateway, held, irc_behind, talk_until_it_is_over};
+use crate::scene::Scene;
 use crate::table::{self, Row, Victim, rows};
 use crate::{dice, number, prepared, world};
 
@@ -118,90 +118,30 @@ async fn each(victim: Victim) {
 /// One death at one place. Returns how many lines were said.
 async fn died(world: &mut World, row: &Row, failpoint: &str, dice: &mut StdRng) -> Result<usize> {
     let is_first = row.victim.is_first();
-    let mut talk = Talk::default();
-    let mut long = None;
-    let newcomer = match row.talk {
-        table::Talk::Newcomer => Some(newcomer(world, is_first).await?),
-        _ => None,
-    };
-    if row.talk == table::Talk::FirstStart {
-        let (first, second, _) = world.parts();
-        let (dying, other) = if is_first {
-            (first, second)
-        } else {
-            (second, first)
-        };
-        other.start().await?;
-        dying.arm(Some(failpoint.to_owned()));
-        dying.spawn()?;
-        talk_until_it_is_over(dying, &[], &mut talk, dice).await?;
-    } else {
-        let (first, second, people) = world.parts();
-        let dying = if is_first { first } else { second };
-        dying.kill().await?;
-        dying.arm(Some(failpoint.to_owned()));
-        dying.spawn()?;
-        if row.talk == table::Talk::Long {
-            // Whoever can say so much at once.
-            let (speaker, text) = match row.victim {
-                Victim::Synapse => (PROSODY, Long::new(300, &"\"".repeat(90))),
-                Victim::Prosody => (SYNAPSE, Long::new(100, &"&".repeat(80))),
-                _ => (SYNAPSE, Long::new(40, "long-words-that-fill-lines")),
-            };
-            people[speaker].say(&text.text).await?;
-            long = Some(text);
-        }
-        let mut people = people.to_vec();
-        if let Some(newcomer) = &newcomer {
-            people.insert(0, newcomer);
-            talk.line(newcomer, dice).await?;
-        }
-        talk_until_it_is_over(dying, &people, &mut talk, dice).await?;
+    if row.talk != table::Talk::FirstStart {
+        gateway(world, is_first).kill().await?;
     }
+    let mut scene = Scene::reach(world, row, failpoint, dice).await?;
     let dying = gateway(world, is_first);
-    dying.arm(None);
     if !dying.log().contains(&format!("failpoint {failpoint}")) {
         bail!("it died elsewhere:\n{}", last_lines(&dying.log()));
     }
     let held = held(dying)?;
     if row.talk != table::Talk::FirstStart {
         for person in world.people() {
-            talk.line(person, dice).await?;
+            scene.talk.line(person, dice).await?;
         }
     }
     gateway(world, is_first).start().await?;
     world.connected().await?;
-
-    let irc = irc_behind(world, is_first);
-    let due = talk.due(world, irc.deaf, &held);
-    let faults = world.judge(&due, PATIENCE).await?;
     // Only while it has something under way can it be shown again.
     let repeats = if row.is_before_sending() {
         0
     } else {
         IRC_WINDOW
     };
-    if let Some(faults) = grave(faults, &[(&irc.person, repeats)]) {
-        bail!("run {}: {faults}", talk.run());
-    }
-    if let Some(long) = long {
-        for person in world.people() {
-            // Its speaker does not get it back.
-            if person
-                .heard()
-                .iter()
-                .any(|line| line.own && line.says(&long.last()))
-            {
-                continue;
-            }
-            person.hears(&long.last(), PATIENCE).await?;
-            let may_repeat = repeats > 0 && person.name() == irc.person;
-            if let Some(fault) = long.fault(person, may_repeat) {
-                bail!("the long message: {fault}");
-            }
-        }
-    }
-    Ok(talk.len())
+    scene.judge(world, row, &held, repeats).await?;
+    Ok(scene.talk.len())
 }
 
 /// One stop at one place. Nothing may be lost or doubled: no connection ends within two seconds.
@@ -227,14 +167,6 @@ async fn paused(world: &mut World, row: &Row, failpoint: &str, dice: &mut StdRng
     match grave(world.judge(&due, PATIENCE).await?, &[]) {
         Some(faults) => bail!("run {}: {faults}", talk.run()),
         None => Ok(()),
-    }
-}
-
-fn gateway(world: &mut World, is_first: bool) -> &mut Gateway {
-    if is_first {
-        &mut world.first
-    } else {
-        &mut world.second
     }
 }
 

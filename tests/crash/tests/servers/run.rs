@@ -36,6 +36,15 @@ pub(crate) async fn talk_until_it_is_over(
     Ok(())
 }
 
+/// The first gateway or the second one.
+pub(crate) fn gateway(world: &mut World, is_first: bool) -> &mut Gateway {
+    if is_first {
+        &mut world.first
+    } else {
+        &mut world.second
+    }
+}
+
 /// The IRC network behind a gateway that died.
 pub(crate) struct IrcBehind {
     /// The networks on which lines may be said that nobody keeps.
