@@ -69,9 +69,12 @@ impl Room {
         message: &Element,
         now: Instant,
     ) {
-        self.heard = now;
         if matches!(self.phase, Phase::Out { .. }) {
             return;
+        }
+        // Ghosts may be in the room when the observer is not.
+        if message.attr("to") == Some(&self.observer.jid) {
+            self.seen(cx, now);
         }
         let own = archive::our_id(message, &cx.settings.ids);
         // Any occupant's copy will do as a receipt; the rest is for the observer's.
@@ -338,6 +341,12 @@ impl Room {
         self.keep_mark(cx, now);
     }
 
+    /// The room has shown that the observer is in it.
+    pub(super) fn seen(&mut self, cx: &Context, now: Instant) {
+        self.asked = now;
+        self.seen_ms = cx.wall_ms;
+    }
+
     /// The room is being heard at this moment.
     pub(super) fn heard_now(&mut self, cx: &Context) {
         if self.phase == Phase::In
@@ -346,6 +355,16 @@ impl Room {
             && let Some(mark) = &mut self.mark
         {
             mark.heard_ms = mark.heard_ms.max(cx.alive_ms.min(cx.wall_ms));
+        }
+    }
+
+    /// The observer has been out for nobody knows how long: nothing is known to have been heard since it was last seen.
+    pub(super) fn unhear(&mut self, cx: &mut Context, now: Instant) {
+        if let Some(mark) = &mut self.mark
+            && mark.heard_ms > self.seen_ms
+        {
+            mark.heard_ms = self.seen_ms;
+            self.keep_mark(cx, now);
         }
     }
 

@@ -80,8 +80,10 @@ pub(super) struct Room {
     /// When the observer was let in.
     pub(super) entered: Instant,
     backoff: Backoff,
-    /// When the room last showed that we are in it.
-    pub(super) heard: Instant,
+    /// When the room last showed that the observer is in it, or was last asked.
+    pub(super) asked: Instant,
+    /// What the clock on the wall said when it last showed it.
+    pub(super) seen_ms: i64,
     asked_presence: bool,
     pub(super) unnamed: u64,
 }
@@ -121,7 +123,8 @@ impl Room {
             keeps_delay: None,
             entered: now,
             backoff: Backoff::new(FIRST_WAIT, LONGEST_WAIT),
-            heard: now,
+            asked: now,
+            seen_ms: 0,
             asked_presence: false,
             unnamed: 0,
         }
@@ -160,7 +163,9 @@ impl Room {
         self.observer.forget();
         self.ghosts.forget();
         self.give_back(cx, why);
-        self.phase = Phase::Out { retry: self.heard };
+        self.phase = Phase::Out {
+            retry: self.entered,
+        };
         self.backoff.reset();
     }
 
@@ -188,7 +193,7 @@ impl Room {
             Change::Nothing => {}
             Change::Joined { created } => {
                 reached("xmpp.joining");
-                self.heard = now;
+                self.seen(cx, now);
                 if self.phase == Phase::Entering {
                     self.settle_in(cx, created, now);
                 }
@@ -292,7 +297,6 @@ impl Room {
         answer: Result<&Element, Fault>,
         now: Instant,
     ) {
-        self.heard = now;
         match (asked, answer) {
             (Asked::Features(_), answer) if self.phase == Phase::Settling => {
                 // A room that does not say is taken for one that can do nothing.
@@ -311,17 +315,15 @@ impl Room {
             }
             (Asked::Archive(_, id), answer) => self.handle_search_end(cx, id, answer, now),
             (Asked::CatchUp(_, id), answer) => self.handle_page_end(cx, id, answer, now),
-            (Asked::Present(_), answer) => {
-                self.asked_presence = false;
-                if let Err(fault) = answer
-                    && is_absent(&fault)
-                {
-                    self.out(
-                        cx,
-                        format!("the room does not know us any more: {}", fault.why()),
-                        Duration::ZERO,
-                        now,
-                    );
+            // An answer from before we came in again says nothing.
+            (Asked::Present(_), answer) if std::mem::take(&mut self.asked_presence) => {
+                self.asked = now;
+                match answer {
+                    Err(fault) if is_absent(&fault) => self.was_out(cx, &fault.why(), now),
+                    // Nobody could be asked.
+                    Err(fault) if fault.condition.starts_with("remote-server-") => {}
+                    // A service that does not know the question says so only to who is in the room.
+                    _ => self.seen(cx, now),
                 }
             }
             _ => {}
@@ -341,14 +343,8 @@ impl Room {
             Asked::CatchUp(_, id) if self.catch_up.as_ref().is_some_and(|it| it.is_query(id)) => {
                 self.page_failed(cx, "no answer", now)
             }
-            Asked::Present(_) => {
-                self.asked_presence = false;
-                self.out(
-                    cx,
-                    "the room does not answer".to_owned(),
-                    Duration::ZERO,
-                    now,
-                );
+            Asked::Present(_) if std::mem::take(&mut self.asked_presence) => {
+                self.was_out(cx, "it does not answer", now);
             }
             _ => {}
         }
@@ -372,7 +368,7 @@ impl Room {
                 self.keep_mark_in_time(cx, now);
                 // A delivery in doubt may be waiting for the time to look for it.
                 self.pump(cx, now);
-                if now.duration_since(self.heard) > SILENCE {
+                if now.duration_since(self.asked) > SILENCE {
                     self.ask_present(cx, now);
                 }
             }
@@ -380,15 +376,21 @@ impl Room {
         }
     }
 
+    /// The room has let the observer go without a word, some time since it was last seen there.
+    pub(super) fn was_out(&mut self, cx: &mut Context, why: &str, now: Instant) {
+        let why = format!("the room does not know us any more: {why}");
+        self.out(cx, why, Duration::ZERO, now);
+        self.unhear(cx, now);
+    }
+
     /// Asks the room whether the observer is in it still (XEP-0410).
     pub(super) fn ask_present(&mut self, cx: &mut Context, now: Instant) {
         if self.asked_presence || !self.observer.is_joined() {
             return;
         }
-        self.asked_presence = true;
         let to = format!("{}/{}", self.jid, self.observer.nick());
         let from = self.observer.jid.clone();
-        cx.ask(
+        self.asked_presence = cx.ask(
             now,
             &from,
             &to,

@@ -303,14 +303,11 @@ impl Room {
             _ => Stage::Waiting,
         };
         if *jid == self.observer.jid {
-            return self.out(
-                cx,
-                "the room does not know us any more".to_owned(),
-                Duration::ZERO,
-                now,
-            );
+            return self.was_out(cx, &fault.why(), now);
         }
         self.ghosts.forget_one(jid);
+        // A room that was made anew, or could not reach our server, knows none of us.
+        self.ask_present(cx, now);
         self.pump(cx, now);
     }
 

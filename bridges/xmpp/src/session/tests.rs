@@ -4,6 +4,7 @@ mod catch_up;
 mod doubt;
 mod past;
 mod script;
+mod staying;
 
 use std::time::Duration;
 
