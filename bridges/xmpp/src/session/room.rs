@@ -238,14 +238,10 @@ impl Room {
     fn ask_features(&mut self, cx: &mut Context, now: Instant) {
         let query = element("query", ns::DISCO_INFO).build();
         let (from, room) = (self.observer.jid.clone(), self.jid.clone());
-        cx.ask(
-            now,
-            &from,
-            room.as_str(),
-            "get",
-            query,
-            Asked::Features(room.clone()),
-        );
+        let asked = Asked::Features(room.clone());
+        if !cx.ask(now, &from, room.as_str(), "get", query, asked) {
+            self.unsettled(cx, "too many questions are open", now);
+        }
     }
 
     fn settled(&mut self, cx: &mut Context, features: Features, now: Instant) {
@@ -263,6 +259,13 @@ impl Room {
         if self.catch_up.as_ref().is_none_or(|it| !it.holds()) {
             self.release(cx, now);
         }
+    }
+
+    /// What the room can do is not known now. To guess would be to give up its archive, and the ids by which what is told
+    /// twice is known.
+    fn unsettled(&mut self, cx: &mut Context, why: &str, now: Instant) {
+        let why = format!("the room does not say what it can do: {why}");
+        self.out(cx, why, Duration::ZERO, now);
     }
 
     /// Out of the room, or not let in: everything comes back, and we try again later.
@@ -298,10 +301,12 @@ impl Room {
         now: Instant,
     ) {
         match (asked, answer) {
-            (Asked::Features(_), answer) if self.phase == Phase::Settling => {
-                // A room that does not say is taken for one that can do nothing.
-                self.settled(cx, answer.map(Features::read).unwrap_or_default(), now);
-            }
+            (Asked::Features(_), answer) if self.phase == Phase::Settling => match answer {
+                Ok(answer) => self.settled(cx, Features::read(answer), now),
+                Err(fault) if is_passing(&fault) => self.unsettled(cx, &fault.why(), now),
+                // A room that cannot say it is taken for one that can do nothing.
+                Err(_) => self.settled(cx, Features::default(), now),
+            },
             (Asked::Unlock(_), Ok(_)) if self.phase == Phase::Settling => {
                 self.ask_features(cx, now)
             }
@@ -334,7 +339,7 @@ impl Room {
     pub(super) fn handle_silence(&mut self, cx: &mut Context, asked: &Asked, now: Instant) {
         match asked {
             Asked::Features(_) if self.phase == Phase::Settling => {
-                self.settled(cx, Features::default(), now)
+                self.unsettled(cx, "no answer", now);
             }
             Asked::Unlock(_) if self.phase == Phase::Settling => self.ask_features(cx, now),
             Asked::Archive(_, id) if self.scan.as_ref().is_some_and(|it| it.is_query(id)) => {

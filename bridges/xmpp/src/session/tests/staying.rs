@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use super::ROOM;
-use super::script::{Script, WALL_MS, message};
+use super::script::{COMPLETE, FEATURES, Script, WALL_MS, message};
+use crate::session::Mark;
 
 const PLAIN: &str = "<query xmlns='http://jabber.org/protocol/disco#info'/>";
 const GHOST: &str = "net\\2fal@bridge.example/ghost";
@@ -52,4 +53,47 @@ fn a_room_that_has_forgotten_a_ghost_is_asked_for_the_observer_whose_absence_is_
     s.let_in();
     s.answer("disco#info", PLAIN);
     assert_eq!(s.told(), ["joined", "gap 0+242000"]);
+}
+
+#[test]
+fn a_room_that_does_not_say_what_it_can_do_is_entered_again() {
+    for fault in [None, Some("remote-server-timeout")] {
+        let mut s = Script::new(true);
+        s.join_from(ROOM, Some(heard("sid-1")));
+        s.let_in();
+        match fault {
+            None => s.pass(Duration::from_secs(16)),
+            Some(fault) => s.answer_error("disco#info", fault),
+        }
+        let told = s.told();
+        assert!(
+            told.len() == 1 && told[0].starts_with("not joined: "),
+            "{told:?}"
+        );
+        s.clear();
+        s.pass(Duration::from_secs(2));
+        s.sent("<presence", &["rust@muc.example/comity"]);
+        s.let_in();
+        s.answer("disco#info", FEATURES);
+        s.sent("<iq", &["<after>sid-1</after>"]);
+        s.answer("mam:2", COMPLETE);
+        assert_eq!(s.told(), ["joined"]);
+    }
+}
+
+#[test]
+fn a_room_that_cannot_say_what_it_can_do_is_taken_for_one_that_can_do_nothing() {
+    let mut s = Script::new(true);
+    s.join(ROOM);
+    s.let_in();
+    s.answer_error("disco#info", "feature-not-implemented");
+    assert_eq!(s.told(), ["joined"]);
+}
+
+fn heard(last: &str) -> Mark {
+    Mark {
+        heard_ms: WALL_MS - 60_000,
+        last: last.to_owned(),
+        sure: None,
+    }
 }
