@@ -179,8 +179,13 @@ impl Room {
             catch_up.overflowed = true;
             return;
         }
-        catch_up.told = Some(archived.id.to_owned());
-        self.hear_archived(cx, &from, archived);
+        let is_told = self.hear_archived(cx, &from, archived);
+        if let Some(catch_up) = &mut self.catch_up {
+            match is_told {
+                true => catch_up.told = Some(archived.id.to_owned()),
+                false => catch_up.overflowed = true,
+            }
+        }
     }
 
     pub(super) fn handle_page_end(

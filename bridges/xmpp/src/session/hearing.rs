@@ -206,21 +206,33 @@ impl Room {
     }
 
     /// A message from the archive: its id there is the one that the room gave it.
-    pub(super) fn hear_archived(&mut self, cx: &mut Context, from: &Jid, archived: &Archived<'_>) {
-        self.told.insert(archived.id, None);
-        let Some(nick) = from.resource.as_deref() else {
-            return self.advance(cx, Some(archived.id.to_owned()));
+    /// False when there is no place for it: it is to be asked for again.
+    pub(super) fn hear_archived(
+        &mut self,
+        cx: &mut Context,
+        from: &Jid,
+        archived: &Archived<'_>,
+    ) -> bool {
+        let is_told = match from.resource.as_deref() {
+            Some(nick) => self.hear(
+                cx,
+                Heard {
+                    message: archived.message,
+                    nick,
+                    own: archive::our_id(archived.message, &cx.settings.ids),
+                    id: Some(archived.id.to_owned()),
+                    claimed_ms: archived.stamp_ms,
+                },
+            ),
+            None => {
+                self.advance(cx, Some(archived.id.to_owned()));
+                true
+            }
         };
-        self.hear(
-            cx,
-            Heard {
-                message: archived.message,
-                nick,
-                own: archive::our_id(archived.message, &cx.settings.ids),
-                id: Some(archived.id.to_owned()),
-                claimed_ms: archived.stamp_ms,
-            },
-        );
+        if is_told {
+            self.told.insert(archived.id, None);
+        }
+        is_told
     }
 
     /// A message of the room's past that was said after the last one we heard.
@@ -240,8 +252,8 @@ impl Room {
         );
     }
 
-    /// Tells the gateway what somebody else has said; what we have said is noted.
-    fn hear(&mut self, cx: &mut Context, heard: Heard<'_>) {
+    /// Tells the gateway what somebody else has said; what we have said is noted. False when there is no place for it.
+    fn hear(&mut self, cx: &mut Context, heard: Heard<'_>) -> bool {
         let Heard {
             message,
             nick,
@@ -253,20 +265,25 @@ impl Room {
             if let Some(own) = own {
                 self.note_landed_id(cx, &own, id.clone());
             }
-            return self.advance(cx, id);
+            self.advance(cx, id);
+            return true;
         }
         let mut said = match inbound::read(message, nick, self.features) {
             Ok(said) => said,
             Err(unsaid) => {
                 cx.skip(unsaid.reason, format!("{}: {}", self.jid, unsaid.detail));
-                return self.advance(cx, id);
+                self.advance(cx, id);
+                return true;
             }
         };
-        let needed = 1 + usize::from(self.lost.is_some());
-        if cx.free < needed {
-            return self.leave_out(cx, message);
+        // What an archive has is read later on, and no gap.
+        let gap_due = self.lost.filter(|_| !self.features.archive);
+        if cx.free < 1 + usize::from(gap_due.is_some()) {
+            self.leave_out(cx, message);
+            return false;
         }
-        if let Some(since) = self.lost.take() {
+        if let Some(since) = gap_due {
+            self.lost = None;
             self.gap(cx, since, cx.wall_ms);
         }
         said.claimed = claimed_ms.map(Timestamp);
@@ -279,6 +296,7 @@ impl Room {
             said: Box::new(said),
             mark: self.mark.clone(),
         });
+        true
     }
 
     /// A room without ids: the messages of this run are counted.

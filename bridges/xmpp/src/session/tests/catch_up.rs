@@ -286,6 +286,23 @@ fn more_than_can_be_held_back_is_read_from_the_archive() {
 }
 
 #[test]
+fn what_could_not_be_held_back_is_no_gap_while_the_archive_is_read() {
+    for free in [1_000, 1] {
+        let mut s = missed("sid-1", -60);
+        let query = s.last_query();
+        for n in 0..1_010 {
+            s.server(&line("bob", &format!("live-{n}"), "x"));
+        }
+        s.places(free);
+        s.server(&archived_line(&query, "bob", "sid-2", "two", -50));
+        assert_eq!(s.told(), ["joined", "said by bob: two"], "{free}");
+        s.places(1_000);
+        s.answer("mam:2", COMPLETE);
+        s.sent("<iq", &["<after>sid-2</after>"]);
+    }
+}
+
+#[test]
 fn an_archive_that_goes_round_in_circles_is_left() {
     let mut s = missed("sid-1", -60);
     s.answer("mam:2", &more("sid-1"));
