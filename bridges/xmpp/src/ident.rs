@@ -8,6 +8,7 @@ use std::fmt;
 
 use sha1::{Digest, Sha1};
 use unicode_segmentation::UnicodeSegmentation;
+use xmpp_parsers::jid::ResourcePart;
 
 /// RFC 7622 §3.1: each part of a JID holds at most this many bytes.
 const MAX_PART: usize = 1023;
@@ -178,6 +179,11 @@ pub(crate) fn plain_nick(nick: &str, id: &str) -> String {
         .into_iter()
         .find(|nick| !nick.is_empty())
         .unwrap_or_else(|| "someone".to_owned())
+}
+
+/// A nick as resourceprep makes it; as it stands when resourceprep refuses it.
+pub(crate) fn prepared_nick(nick: &str) -> String {
+    ResourcePart::new(nick).map_or_else(|_| nick.to_owned(), |nick| nick.to_string())
 }
 
 fn is_hidden(char: char) -> bool {

@@ -230,7 +230,8 @@ fn origin_id(message: &Element) -> Option<&str> {
         .filter(|id| fits(id))
 }
 
-fn fits(id: &str) -> bool {
+/// Whether an id is one that is kept as it is.
+pub(crate) fn fits(id: &str) -> bool {
     !id.is_empty() && id.len() <= MAX_ID && !id.chars().any(char::is_control)
 }
 

@@ -1,6 +1,7 @@
 //! Asking a room's archive (XEP-0313), a page at a time (XEP-0059).
 
 use crate::ident::{Bare, Jid, PartIds};
+use crate::inbound;
 use crate::stamp;
 use crate::wire::{Build, Element, child, element, ns};
 
@@ -114,6 +115,6 @@ pub(super) fn our_id(message: &Element, ids: &PartIds) -> Option<String> {
     origin
         .into_iter()
         .chain(message.attr("id"))
-        .find(|id| ids.read(id).is_some())
+        .find(|id| inbound::fits(id) && ids.read(id).is_some())
         .map(str::to_owned)
 }

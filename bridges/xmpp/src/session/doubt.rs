@@ -10,6 +10,7 @@ use comity_bridge::{DeliveryError, NativeId, Outcome};
 
 use super::archive::{self, Archived, Fin, From};
 use super::fault::Fault;
+use super::hearing::is_of;
 use super::iq::Asked;
 use super::occupant;
 use super::queue::Stage;
@@ -115,13 +116,15 @@ impl Room {
 
     /// A message that the search has come upon.
     pub(super) fn handle_searched(&mut self, cx: &mut Context, archived: &Archived<'_>) {
-        let Some(own) = archive::our_id(archived.message, &cx.settings.ids) else {
+        let from = is_of(archived.message, &self.jid).and_then(|from| from.resource);
+        let own = archive::our_id(archived.message, &cx.settings.ids);
+        let (Some(own), Some(nick)) = (own, from) else {
             return;
         };
         if let Some(scan) = &mut self.scan {
             scan.passed += 1;
         }
-        self.note_landed_id(cx, &own, Some(archived.id.to_owned()));
+        self.note_landed_id(cx, &own, &nick, Some(archived.id.to_owned()));
     }
 
     /// The end of a page of the search, or why there is none.
@@ -180,9 +183,19 @@ impl Room {
         self.pump(cx, now);
     }
 
-    /// A message of ours is in the room, and the room calls it `id`.
-    pub(super) fn note_landed_id(&mut self, cx: &mut Context, own: &str, id: Option<String>) {
-        self.landed.insert(own, id);
+    /// A message with an id of ours is in the room, from somebody of this nick, and the room calls it `id`.
+    pub(super) fn note_landed_id(
+        &mut self,
+        cx: &mut Context,
+        own: &str,
+        nick: &str,
+        id: Option<String>,
+    ) {
+        if self.is_ours(nick, Some(own)) {
+            self.landed.insert(own, id);
+        } else {
+            self.landed.claim(own, nick, id);
+        }
         let found = cx
             .settings
             .ids
@@ -193,12 +206,14 @@ impl Room {
         }
     }
 
-    /// Takes out of a job the parts that are known to have landed.
+    /// Takes out of a job the parts that are known to have landed: said by a nick that its speaker, or the bot, would have.
     pub(super) fn note_landed(&mut self, cx: &mut Context, index: usize) {
         let job = &mut self.queue.entries[index].job;
+        let (observer, speaker) = (&self.observer, &job.speaker);
+        let is_ours = |nick: &str| observer.may_be(nick) || occupant::may_be(speaker, nick);
         job.parts.retain(|(part, _)| {
             let own = cx.settings.ids.make(&job.event, *part);
-            let Some(id) = self.landed.get(&own) else {
+            let Some(id) = self.landed.find(&own, is_ours) else {
                 return true;
             };
             let ids = vec![NativeId(id.clone().unwrap_or(own))];
@@ -231,7 +246,7 @@ impl Room {
         });
         if is_ours {
             let id = inbound::stanza_id(message, &self.jid, self.features);
-            return self.note_landed_id(cx, own, id);
+            return self.note_landed_id(cx, own, nick, id);
         }
         cx.skip(
             "unauthorised",

@@ -85,7 +85,7 @@ impl Room {
             return;
         }
         if inbound::is_history(message, &self.jid, self.phase != Phase::In) {
-            return self.handle_past(cx, message, own);
+            return self.handle_past(cx, from, message, own);
         }
         if self.is_holding() {
             return self.hold(cx, message);
@@ -172,15 +172,7 @@ impl Room {
         {
             return;
         }
-        let is_spoken = |own: &String| {
-            self.spoken
-                .get(own)
-                .is_some_and(|by| by.as_deref() == Some(nick))
-        };
-        if self.observer.holds(nick)
-            || self.ghosts.holds(nick)
-            || own.as_ref().is_some_and(is_spoken)
-        {
+        if self.is_ours(nick, own.as_deref()) {
             self.advance(cx, id);
             return match own {
                 Some(own) => self.handle_own(cx, &own, message),
@@ -203,6 +195,12 @@ impl Room {
                 claimed_ms: None,
             },
         );
+    }
+
+    /// Whether an occupant of ours has said something with this id of ours, or has this nick now.
+    pub(super) fn is_ours(&self, nick: &str, own: Option<&str>) -> bool {
+        let by = own.and_then(|own| self.spoken.get(own));
+        self.observer.holds(nick) || self.ghosts.holds(nick) || by.is_some_and(|by| by == nick)
     }
 
     /// A message from the archive: its id there is the one that the room gave it.
@@ -230,7 +228,7 @@ impl Room {
             }
         };
         if is_told {
-            self.told.insert(archived.id, None);
+            self.told.insert(archived.id, ());
         }
         is_told
     }
@@ -263,7 +261,7 @@ impl Room {
         } = heard;
         if own.is_some() || self.observer.holds(nick) || self.ghosts.holds(nick) {
             if let Some(own) = own {
-                self.note_landed_id(cx, &own, id.clone());
+                self.note_landed_id(cx, &own, nick, id.clone());
             }
             self.advance(cx, id);
             return true;

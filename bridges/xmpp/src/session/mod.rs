@@ -401,9 +401,12 @@ impl Session {
             (Some("groupchat"), Some(room)) => {
                 room.handle_groupchat(&mut self.cx, &from, message, now)
             }
-            (Some("error"), Some(room)) => room.handle_message_error(&mut self.cx, message, now),
+            // What the room itself sends back has no nick: an occupant can send a private message that looks like an error.
+            (Some("error"), Some(room)) if from.resource.is_none() => {
+                room.handle_message_error(&mut self.cx, message, now)
+            }
             // An error is never answered, and nothing else is known of it.
-            (Some("error"), None) => {}
+            (Some("error"), _) => {}
             (_, Some(room)) if child(message, "result", ns::MAM).is_some() => {
                 room.handle_archived(&mut self.cx, &from, message)
             }

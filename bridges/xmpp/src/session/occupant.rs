@@ -254,6 +254,8 @@ fn reason(code: &str) -> Option<&'static str> {
 struct Nicks {
     base: String,
     plain_base: String,
+    /// As a room would make it (RFC 7622 §3.4): what it shows need not be what was asked for.
+    prepared_base: String,
     label: String,
     plain: bool,
     step: u32,
@@ -263,6 +265,7 @@ impl Nicks {
     fn new(base: String, label: String, id: &str) -> Self {
         Self {
             plain_base: ident::plain_nick(&base, id),
+            prepared_base: ident::prepared_nick(&base),
             base,
             label,
             plain: false,
@@ -271,11 +274,13 @@ impl Nicks {
     }
 
     fn may_be(&self, nick: &str) -> bool {
-        [&self.base, &self.plain_base].into_iter().any(|base| {
-            nick.strip_prefix(base.as_str()).is_some_and(|rest| {
-                rest.is_empty() || rest.starts_with(&format!(" [{}]", self.label))
+        [&self.base, &self.plain_base, &self.prepared_base]
+            .into_iter()
+            .any(|base| {
+                nick.strip_prefix(base.as_str()).is_some_and(|rest| {
+                    rest.is_empty() || rest.starts_with(&format!(" [{}]", self.label))
+                })
             })
-        })
     }
 
     fn current(&self) -> String {

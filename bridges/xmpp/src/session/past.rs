@@ -28,9 +28,16 @@ struct Before {
 
 impl Room {
     /// Never told as it comes; but what of ours is there has landed.
-    pub(super) fn handle_past(&mut self, cx: &mut Context, message: &Element, own: Option<String>) {
-        if let Some(own) = own {
-            self.note_landed_id(cx, &own, inbound::any_stanza_id(message, &self.jid));
+    pub(super) fn handle_past(
+        &mut self,
+        cx: &mut Context,
+        from: &Jid,
+        message: &Element,
+        own: Option<String>,
+    ) {
+        if let (Some(own), Some(nick)) = (own, from.resource.as_deref()) {
+            let id = inbound::any_stanza_id(message, &self.jid);
+            self.note_landed_id(cx, &own, nick, id);
         }
         if self.past.len() >= MAX_PAST {
             self.past.pop_front();

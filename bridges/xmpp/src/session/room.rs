@@ -14,7 +14,7 @@ use super::features::Features;
 use super::ghosts::Ghosts;
 use super::hearing::Held;
 use super::iq::Asked;
-use super::landed::Recent;
+use super::landed::{Landed, Recent};
 use super::mark::Mark;
 use super::occupant::{Change, Occupant};
 use super::queue::Queue;
@@ -53,9 +53,9 @@ pub(super) struct Room {
     pub(super) ghosts: Ghosts,
     pub(super) queue: Queue,
     /// What has landed, with the room's id for it.
-    pub(super) landed: Recent,
+    pub(super) landed: Landed,
     /// What was said on this connection, with the nick that said it.
-    pub(super) spoken: Recent,
+    pub(super) spoken: Recent<String>,
     pub(super) scan: Option<Scan>,
     pub(super) features: Features,
     pub(super) phase: Phase,
@@ -68,7 +68,7 @@ pub(super) struct Room {
     pub(super) certainty: Certainty,
     pub(super) catch_up: Option<CatchUp>,
     /// What the archive has told in this catching up.
-    pub(super) told: Recent,
+    pub(super) told: Recent<()>,
     /// What waits until what was said before it is known.
     pub(super) held: Held,
     /// What the room showed of its past when the observer came.
@@ -106,7 +106,7 @@ impl Room {
             observer,
             ghosts: Ghosts::default(),
             queue: Queue::default(),
-            landed: Recent::default(),
+            landed: Landed::default(),
             spoken: Recent::default(),
             scan: None,
             features: Features::default(),

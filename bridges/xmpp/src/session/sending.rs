@@ -138,7 +138,7 @@ impl Room {
         let entry = &mut self.queue.entries[index];
         for stanza in stanzas {
             self.spoken
-                .insert(stanza.attr("id").unwrap_or_default(), Some(nick.clone()));
+                .insert(stanza.attr("id").unwrap_or_default(), nick.clone());
             cx.send(stanza);
         }
         let left = entry.job.parts.iter().map(|(part, _)| *part).collect();

@@ -128,6 +128,24 @@ fn x6_somebody_elses_message_with_our_id_is_no_receipt() {
 }
 
 #[test]
+fn x6_an_error_from_an_occupant_is_no_answer_of_the_room() {
+    // Prosody 0.12 passes errors that are not about a lost recipient on, as private messages.
+    for condition in ["forbidden", "not-acceptable"] {
+        let mut s = Script::joined(true);
+        s.say(1, "al", "hello");
+        s.ghost_in("al");
+        s.clear();
+        s.server(&format!(
+            "<message type='error' id='E1-0-4c2f2a46' from='{ROOM}/mallory' to='net\\2fal@bridge.example/ghost'>\
+             <error type='auth'><{condition} xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></message>"
+        ));
+        assert!(s.told().is_empty() && s.nothing_sent(), "{condition}");
+        s.reflect("al", "E1-0-4c2f2a46", Some("sid-2"));
+        assert_eq!(s.told(), ["landed 1/0 sid-2", "over 1: Shown"]);
+    }
+}
+
+#[test]
 fn a_later_message_never_overtakes_one_whose_ghost_is_not_in_yet() {
     let mut s = Script::joined(true);
     s.say(1, "al", "first");

@@ -77,6 +77,77 @@ fn x6_a_strangers_message_with_our_id_settles_no_doubt() {
 }
 
 #[test]
+fn x6_an_id_of_ours_in_the_archive_counts_only_from_a_nick_of_its_speaker() {
+    for first in ["mallory", "al"] {
+        let second = if first == "al" { "mallory" } else { "al" };
+        let mut s = Script::joined(true);
+        s.say_in_doubt(1, "al", "x");
+        let query = s.last_query();
+        let by = |nick: &str, id: &str| {
+            script::archived(&query, ROOM, "E1-0-4c2f2a46", id)
+                .replace(&format!("{ROOM}/al"), &format!("{ROOM}/{nick}"))
+        };
+        s.server(&by(first, "sid-1"));
+        s.server(&by(second, "sid-2"));
+        s.answer("mam:2", COMPLETE);
+        let place = if first == "al" { "sid-1" } else { "sid-2" };
+        assert_eq!(
+            s.told(),
+            [format!("landed 1/0 {place}"), "over 1: Shown".to_owned()]
+        );
+    }
+}
+
+#[test]
+fn x6_an_id_of_ours_that_somebody_else_said_before_us_counts_for_nothing() {
+    // Live, in what the room shows of its past, and in its archive.
+    let forged = said_late("mallory");
+    let past = forged.replace(
+        "<body>",
+        "<delay xmlns='urn:xmpp:delay' from='rust@muc.example' stamp='2024-11-22T12:53:00Z'/><body>",
+    );
+    let mut s = Script::new(true);
+    s.join_from(
+        ROOM,
+        Some(Mark {
+            heard_ms: WALL_MS - 5_000,
+            last: "sid-1".to_owned(),
+            sure: None,
+        }),
+    );
+    s.let_in();
+    s.server(&past);
+    s.answer("disco#info", FEATURES);
+    let query = s.last_query();
+    s.server(
+        &script::archived(&query, ROOM, "E1-0-4c2f2a46", "sid-2")
+            .replace(&format!("{ROOM}/al"), &format!("{ROOM}/mallory")),
+    );
+    s.answer("mam:2", COMPLETE);
+    s.server(&forged);
+    s.say(1, "al", "x");
+    s.ghost_in("al");
+    assert_eq!(s.told(), ["joined"]);
+    s.sent("<message", &["<body>x</body>"]);
+}
+
+#[test]
+fn x6_a_speaker_whose_nick_the_room_prepared_is_known_again() {
+    let mut s = Script::joined(true);
+    let mut job = job(1, "al", "x");
+    job.doubt = true;
+    job.speaker.name = "\u{fb01}nn".to_owned();
+    s.submit(job);
+    let query = s.last_query();
+    s.server(
+        &script::archived(&query, ROOM, "E1-0-4c2f2a46", "sid-1")
+            .replace(&format!("{ROOM}/al"), &format!("{ROOM}/finn")),
+    );
+    s.answer("mam:2", COMPLETE);
+    assert_eq!(s.told(), ["landed 1/0 sid-1", "over 1: Shown"]);
+}
+
+#[test]
 fn a_search_over_many_pages_goes_on_to_the_end() {
     let mut s = Script::joined(true);
     s.say_in_doubt(1, "al", "x");
