@@ -94,8 +94,8 @@ async fn spoilt(link: Link) {
         .expect("four people hear each other");
     let mut failed = Vec::new();
     for spoil in SPOILS {
-        if link == Link::Ngircd && spoil != Spoil::Slow {
-            // An IRC server that has cut the link so often is asked less and less; a new life begins afresh.
+        if matches!(link, Link::Ngircd | Link::Prosody) && spoil != Spoil::Slow {
+            // A server that has cut the link so often is asked less and less; a new life begins afresh.
             assert!(world.first.stop("TERM").await.unwrap().success());
             world.first.start().await.unwrap();
             world.connected().await.unwrap();

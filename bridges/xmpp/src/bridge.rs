@@ -37,6 +37,8 @@ const REFUSED_WAIT: Duration = Duration::from_secs(60);
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 /// up to this.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
+/// A connection that has lasted so long has forgotten earlier failures.
+const STABLE: Duration = Duration::from_secs(60);
 /// Requests taken at once, so that what they ask for is written at once.
 const MAX_REQUESTS: usize = 64;
 /// Marks of rooms that nobody has joined by then are forgotten: what was said there while they were not configured is no
@@ -141,6 +143,8 @@ struct Task {
     alive: Timestamp,
     net: Net,
     backoff: Backoff,
+    /// Since when the server knows the component.
+    online_since: Option<Instant>,
     link: Option<Link>,
 }
 
@@ -169,6 +173,7 @@ impl Task {
             clock: link.env.clock.clone(),
             net: Net::Waiting(Instant::now()),
             backoff: Backoff::new(FIRST_WAIT, LONGEST_WAIT),
+            online_since: None,
             link: Some(link),
         }
     }
@@ -300,7 +305,7 @@ impl Task {
         match heard {
             Heard::Online => {
                 info!(network = %self.network, component = self.config.component, "connected as a component");
-                self.backoff.reset();
+                self.online_since = Some(Instant::now());
                 self.reports.network(NetworkStatus::Online);
                 self.session.handle_connected(now());
             }
@@ -318,6 +323,14 @@ impl Task {
         } else {
             Duration::ZERO
         };
+        // A server that ends every stream soon after its opening is not to be asked every second.
+        if self
+            .online_since
+            .take()
+            .is_some_and(|since| since.elapsed() >= STABLE)
+        {
+            self.backoff.reset();
+        }
         let wait = self.backoff.next_wait().max(floor);
         // The gateway warns of it.
         debug!(network = %self.network, %error, retry_secs = wait.as_secs_f32(), "not connected");

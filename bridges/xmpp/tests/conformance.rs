@@ -4,6 +4,8 @@
 mod catch_up;
 mod server;
 
+use std::time::{Duration, Instant};
+
 use async_trait::async_trait;
 use comity_bridge::event::MessageKind;
 use comity_bridge::test_util::conformance::{Facts, FarSide, Opening, Record};
@@ -154,6 +156,23 @@ async fn a_wrong_secret_is_told_as_such_and_requests_are_still_drained() {
             .await;
         assert_eq!(delivery.outcome().await, Outcome::NotAttempted);
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_ends_every_stream_soon_is_asked_less_and_less_often() {
+    let server = Server::start(true).await;
+    let (harness, link) = Harness::link("jabber");
+    tokio::spawn(configured(&server, SECRET, "ghosts", harness.gateway()).run(link));
+    let mut waits = Vec::new();
+    for _ in 0..3 {
+        let generation = server.online().await;
+        server.raw("</stream:stream>");
+        let ended = Instant::now();
+        server.reopened(generation).await;
+        waits.push(ended.elapsed());
+    }
+    // One second, two, four; each by a fifth more or less.
+    assert!(waits[2] > Duration::from_secs(3), "{waits:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use comity_bridge::failpoint::reached;
 
 use super::fault::Fault;
-use super::occupant::{Change, Occupant};
+use super::occupant::{Change, Loss, Occupant};
 use super::queue::Speaker;
 use super::{Context, Settings};
 use crate::ident::{self, Bare, Jid};
@@ -166,7 +166,9 @@ impl Ghosts {
                 return false;
             }
             Change::Refused(fault) => ghost.barred = Some(Barred::refused(&fault, now)),
-            Change::Lost { why, banned: true } => ghost.barred = Some(Barred::new(why, true, now)),
+            Change::Lost { why, by: Loss::Ban } => {
+                ghost.barred = Some(Barred::new(why, true, now));
+            }
             Change::Lost { .. } => {}
         }
         true

@@ -48,8 +48,18 @@ pub(super) enum Change {
     Refused(Fault),
     Lost {
         why: String,
-        banned: bool,
+        by: Loss,
     },
+}
+
+/// What a place was lost by.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Loss {
+    Ban,
+    /// Somebody has put the occupant out.
+    Kick,
+    /// The service, or an error.
+    Other,
 }
 
 impl Occupant {
@@ -195,7 +205,7 @@ impl Occupant {
         });
         Change::Lost {
             why: why.to_owned(),
-            banned: codes.contains(&"301"),
+            by: loss(codes),
         }
     }
 
@@ -235,6 +245,17 @@ impl Occupant {
 pub(super) fn may_be(speaker: &Speaker, nick: &str) -> bool {
     let base = ident::nick(&speaker.name, &speaker.id);
     Nicks::new(base, speaker.label.clone(), &speaker.id).may_be(nick)
+}
+
+fn loss(codes: &[&str]) -> Loss {
+    if codes.contains(&"301") {
+        Loss::Ban
+    } else if codes.contains(&"307") && !codes.contains(&"333") {
+        // With 333 it was an error, and nobody's will (XEP-0045).
+        Loss::Kick
+    } else {
+        Loss::Other
+    }
 }
 
 fn reason(code: &str) -> Option<&'static str> {

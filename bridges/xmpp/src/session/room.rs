@@ -16,7 +16,7 @@ use super::hearing::Held;
 use super::iq::Asked;
 use super::landed::{Landed, Recent};
 use super::mark::Mark;
-use super::occupant::{Change, Occupant};
+use super::occupant::{Change, Loss, Occupant};
 use super::queue::Queue;
 use super::{Context, Output, RoomState, Settings};
 use crate::ident::{self, Bare, Jid};
@@ -32,6 +32,10 @@ const REFUSED_WAIT: Duration = Duration::from_secs(30);
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 /// up to this.
 const LONGEST_WAIT: Duration = Duration::from_secs(5 * 60);
+/// Somebody who puts the bot out is heeded for this long, and twice as long each time.
+const KICKED_WAIT: Duration = Duration::from_secs(10);
+/// A room in which we have been for so long has forgotten earlier failures.
+const SETTLED: Duration = Duration::from_secs(10 * 60);
 
 /// How far the observer has come.
 #[derive(Debug, PartialEq)]
@@ -207,8 +211,15 @@ impl Room {
                 };
                 self.out(cx, refusal(&fault), floor, now);
             }
-            Change::Lost { why, banned } => {
-                let floor = if banned { REFUSED_WAIT } else { Duration::ZERO };
+            Change::Lost { why, by } => {
+                self.forget_failures(now);
+                let floor = match by {
+                    Loss::Ban => REFUSED_WAIT,
+                    Loss::Kick => KICKED_WAIT
+                        .saturating_mul(1 << self.backoff.tries().min(16))
+                        .min(LONGEST_WAIT),
+                    Loss::Other => Duration::ZERO,
+                };
                 self.out(cx, why, floor, now);
             }
         }
@@ -248,7 +259,6 @@ impl Room {
         self.features = features;
         self.phase = Phase::In;
         self.entered = now;
-        self.backoff.reset();
         cx.out
             .push_back(Output::Room(self.jid.clone(), RoomState::Joined));
         if features.archive {
@@ -270,6 +280,7 @@ impl Room {
 
     /// Out of the room, or not let in: everything comes back, and we try again later.
     pub(super) fn out(&mut self, cx: &mut Context, why: String, floor: Duration, now: Instant) {
+        self.forget_failures(now);
         self.stop_hearing(cx);
         self.observer.forget();
         self.give_back(cx, &why);
@@ -278,6 +289,13 @@ impl Room {
         };
         cx.out
             .push_back(Output::Room(self.jid.clone(), RoomState::NotJoined(why)));
+    }
+
+    /// A room that lets us in and out again is not entered again every second.
+    fn forget_failures(&mut self, now: Instant) {
+        if self.phase == Phase::In && now.duration_since(self.entered) >= SETTLED {
+            self.backoff.reset();
+        }
     }
 
     pub(super) fn handle_archived(&mut self, cx: &mut Context, from: &Jid, message: &Element) {

@@ -184,7 +184,7 @@ fn the_answer_to_an_earlier_search_settles_nothing() {
     s.say_in_doubt(1, "al", "x");
     let stale = s.question_id("mam:2");
     s.server(&script::self_presence_gone());
-    s.pass(Duration::from_secs(2));
+    s.pass(Duration::from_secs(13));
     s.let_in();
     s.answer("disco#info", FEATURES);
     s.answer("mam:2", COMPLETE);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::ROOM;
-use super::script::{COMPLETE, FEATURES, Script, WALL_MS, message};
+use super::script::{self, COMPLETE, FEATURES, Script, WALL_MS, message};
 use crate::session::Mark;
 
 const PLAIN: &str = "<query xmlns='http://jabber.org/protocol/disco#info'/>";
@@ -88,6 +88,40 @@ fn a_room_that_cannot_say_what_it_can_do_is_taken_for_one_that_can_do_nothing() 
     s.let_in();
     s.answer_error("disco#info", "feature-not-implemented");
     assert_eq!(s.told(), ["joined"]);
+}
+
+#[test]
+fn a_room_that_puts_us_out_again_and_again_is_entered_less_and_less_often() {
+    let mut s = Script::joined(true);
+    for (round, seconds) in [10.0, 20.0, 40.0, 80.0].into_iter().enumerate() {
+        let waited = kicked(&mut s);
+        assert!(
+            waited >= seconds * 0.8 && waited <= seconds * 1.2 + 1.0,
+            "{waited} in round {round}"
+        );
+    }
+    for _ in 0..11 {
+        s.pass(Duration::from_secs(60));
+        s.server(&message("bob", "comity@bridge.example/gateway", "m", "hi"));
+    }
+    let waited = kicked(&mut s);
+    assert!(waited <= 13.0, "{waited} after ten minutes in the room");
+}
+
+/// Puts the observer out, lets it in again, and says how many seconds it stayed away.
+fn kicked(s: &mut Script) -> f64 {
+    s.server(&script::self_presence_gone());
+    s.clear();
+    let mut waited = 0.0;
+    while s.nothing_sent() {
+        s.pass(Duration::from_millis(250));
+        waited += 0.25;
+        assert!(waited < 600.0, "never entered again");
+    }
+    s.let_in();
+    s.answer("disco#info", FEATURES);
+    s.answer("mam:2", COMPLETE);
+    waited
 }
 
 fn heard(last: &str) -> Mark {
