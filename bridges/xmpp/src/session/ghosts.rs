@@ -12,7 +12,7 @@ use super::{Context, Settings};
 use crate::ident::{self, Bare, Jid};
 use crate::wire::Element;
 
-/// How long a room's refusal of one ghost is remembered.
+/// How long a room's refusal of one ghost, or its silence, is remembered.
 const BARRED: Duration = Duration::from_secs(10 * 60);
 
 /// One speaker's occupant.
@@ -174,18 +174,19 @@ impl Ghosts {
         true
     }
 
-    /// Forgets ghosts whose join was not answered; says whose.
-    pub(super) fn handle_overdue(&mut self, now: Instant) -> Vec<String> {
-        let overdue = self
-            .ghosts
-            .iter_mut()
-            .filter(|(_, ghost)| ghost.occupant.is_overdue(now));
-        overdue
-            .map(|(id, ghost)| {
+    /// Forgets ghosts whose join was not answered. The bot speaks for them, or one join would hold the whole room up again
+    /// and again. True when there was one.
+    pub(super) fn handle_overdue(&mut self, now: Instant) -> bool {
+        let mut any = false;
+        for ghost in self.ghosts.values_mut() {
+            if ghost.occupant.is_overdue(now) {
                 ghost.occupant.forget();
-                id.clone()
-            })
-            .collect()
+                let why = "the room does not answer the join".to_owned();
+                ghost.barred = Some(Barred::new(why, false, now));
+                any = true;
+            }
+        }
+        any
     }
 
     /// The room does not know this occupant: it joins anew with its next message.

@@ -329,28 +329,21 @@ impl Room {
         let unanswered = self.ghosts.handle_overdue(now);
         let mut silent = Vec::new();
         for entry in &mut self.queue.entries {
-            match &entry.stage {
-                Stage::Waiting if unanswered.contains(&entry.job.speaker.id) => {
-                    let why = DeliveryError::NotJoined(
-                        "the room does not answer the speaker's join".to_owned(),
-                    );
-                    entry.stage = Stage::Over(Outcome::Retry { after: SOON, why });
-                }
-                Stage::Sent { until, jid, .. } if *until <= now => {
-                    silent.push(jid.clone());
-                    let why = DeliveryError::ConnectionLost(
-                        "the room did not show the message in time".to_owned(),
-                    );
-                    entry.stage = Stage::Over(Outcome::Ambiguous { why });
-                }
-                _ => {}
+            if let Stage::Sent { until, jid, .. } = &entry.stage
+                && *until <= now
+            {
+                silent.push(jid.clone());
+                let why = DeliveryError::ConnectionLost(
+                    "the room did not show the message in time".to_owned(),
+                );
+                entry.stage = Stage::Over(Outcome::Ambiguous { why });
             }
         }
         if !silent.is_empty() {
             silent.iter().for_each(|jid| self.ghosts.forget_one(jid));
             self.ask_present(cx, now);
         }
-        if !silent.is_empty() || !unanswered.is_empty() {
+        if !silent.is_empty() || unanswered {
             self.settle(cx);
             self.pump(cx, now);
         }

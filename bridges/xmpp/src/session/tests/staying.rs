@@ -108,6 +108,30 @@ fn a_room_that_puts_us_out_again_and_again_is_entered_less_and_less_often() {
     assert!(waited <= 13.0, "{waited} after ten minutes in the room");
 }
 
+#[test]
+fn a_ghost_whose_join_is_not_answered_holds_nobody_up() {
+    let mut s = Script::joined(true);
+    s.say(1, "al", "x");
+    s.say(2, "bea", "y");
+    s.pass(Duration::from_secs(21));
+    assert!(s.told().is_empty());
+    let sent = s.all_sent();
+    assert!(
+        sent.contains("<body>&lt;al&gt; x</body>"),
+        "the bot does not speak in {sent}"
+    );
+    s.ghost_in("bea");
+    s.sent("<message", &["<body>y</body>"]);
+    s.reflect("comity", "E1-0-4c2f2a46", None);
+    s.reflect("bea", "E2-0-4c2f2a46", None);
+    s.say(3, "al", "z");
+    s.sent("<message", &["<body>&lt;al&gt; z</body>"]);
+    s.reflect("comity", "E3-0-4c2f2a46", None);
+    s.pass(Duration::from_secs(601));
+    s.say(4, "al", "again");
+    s.sent("<presence", &["rust@muc.example/al"]);
+}
+
 /// Puts the observer out, lets it in again, and says how many seconds it stayed away.
 fn kicked(s: &mut Script) -> f64 {
     s.server(&script::self_presence_gone());
