@@ -1,5 +1,6 @@
 //! Asking a room's archive (XEP-0313), a page at a time (XEP-0059).
 
+use super::fault::Fault;
 use crate::ident::{Bare, Jid, PartIds};
 use crate::inbound;
 use crate::stamp;
@@ -107,6 +108,14 @@ pub(super) fn result<'a>(
         stamp_ms,
         message: child(forwarded, "message", ns::CLIENT)?,
     })
+}
+
+/// Whether an error says that the archive will never answer us. Anything else may be over soon, or on the next entry.
+pub(super) fn is_final(fault: &Fault) -> bool {
+    matches!(
+        fault.condition.as_str(),
+        "feature-not-implemented" | "forbidden" | "not-allowed" | "bad-request"
+    )
 }
 
 /// The id of a message, if it is one that we give: its origin id or, where that was lost, its own.

@@ -13,7 +13,7 @@ use super::archive::{self, Archived, Fin, From};
 use super::doubt::Certainty;
 use super::fault::Fault;
 use super::iq::Asked;
-use super::room::{Room, is_passing};
+use super::room::Room;
 use super::{Context, Output};
 use crate::ident::Jid;
 use crate::wire::Element;
@@ -22,8 +22,10 @@ use crate::wire::Element;
 const MAX_READING: usize = 4;
 /// Places in front of the journal without which no page is asked for.
 const MIN_FREE: usize = 100;
-/// How often an archive is asked that does not answer, before its messages are given up.
+/// How often an archive is asked that does not answer, before the room is entered anew.
 const MAX_FAILURES: u32 = 5;
+/// How long that goes on before the room is heard without its archive.
+const PATIENCE: Duration = Duration::from_secs(60 * 60);
 /// How far the room's clock may be from ours.
 const SLACK_MS: i64 = 60 * 1_000;
 /// What is so much older than the last moment heard may not be after it.
@@ -235,6 +237,7 @@ impl Room {
             (Goal::Newest, Ok(_)) => {
                 let last = catch_up.probe.take().map(|(id, _)| id);
                 self.catch_up = None;
+                self.archive_fails = None;
                 self.past.clear();
                 // What was said meanwhile is newer.
                 if self.mark.is_none() {
@@ -251,12 +254,10 @@ impl Room {
             {
                 self.look_for_oldest(cx, now);
             }
-            (_, Err(fault)) if is_passing(&fault) => self.page_failed(cx, &fault.why(), now),
-            (_, Err(fault)) => {
-                // The archive is not for us.
-                self.features.archive = false;
+            (_, Err(fault)) if archive::is_final(&fault) => {
                 self.give_archive_up(cx, &fault.why(), now);
             }
+            (_, Err(fault)) => self.page_failed(cx, &fault.why(), now),
         }
     }
 
@@ -301,16 +302,32 @@ impl Room {
         };
         catch_up.query = None;
         catch_up.failures += 1;
+        if catch_up.failures >= MAX_FAILURES && catch_up.goal == Goal::Newest {
+            // Nothing was missed yet. The next reading begins at this moment.
+            self.catch_up = None;
+            if self.mark.is_none() {
+                self.begin(cx, String::new(), now);
+            }
+            return;
+        }
         if catch_up.failures >= MAX_FAILURES {
-            return self.give_archive_up(cx, why, now);
+            let since = *self.archive_fails.get_or_insert(now);
+            if now.duration_since(since) >= PATIENCE {
+                return self.give_archive_up(cx, why, now);
+            }
+            // To go on without it would be to leave out what it has. The next entry begins where this one did.
+            let why = format!("the room's archive cannot be read: {why}");
+            return self.out(cx, why, Duration::ZERO, now);
         }
         catch_up.next = now + Duration::from_secs(1 << catch_up.failures);
         catch_up.go_on();
     }
 
-    /// What the room showed when the observer came may do instead; what not is a gap.
+    /// The archive is not for us, at least until the next entry. What the room showed when the observer came may do instead;
+    /// what not is a gap.
     fn give_archive_up(&mut self, cx: &mut Context, why: &str, now: Instant) {
         cx.skip("gap", format!("{}: the archive: {why}", self.jid));
+        self.features.archive = false;
         self.catch_up = None;
         self.fill_from_past(cx, now);
         self.release(cx, now);
@@ -319,6 +336,7 @@ impl Room {
     /// The archive has been read to its end: what was held back is told, and the room is heard as it speaks.
     fn caught_up(&mut self, cx: &mut Context, now: Instant) {
         self.catch_up = None;
+        self.archive_fails = None;
         self.past.clear();
         if self.lost.take().is_some() {
             // More was said than could be held back; the archive has it by now.

@@ -14,7 +14,7 @@ use super::hearing::is_of;
 use super::iq::Asked;
 use super::occupant;
 use super::queue::Stage;
-use super::room::{Room, is_passing};
+use super::room::Room;
 use super::{Context, Output};
 use crate::inbound;
 use crate::wire::{Element, element, ns};
@@ -154,8 +154,8 @@ impl Room {
                 self.ask_archive(cx, now);
             }
             Err(fault) => {
-                // The archive is not for us: what the room has shown us must do.
-                let is_final = !is_passing(&fault);
+                // An archive that is not for us: what the room has shown us must do.
+                let is_final = archive::is_final(&fault);
                 self.features.archive &= !is_final;
                 self.searched(cx, is_final, now);
             }

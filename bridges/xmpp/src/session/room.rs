@@ -71,6 +71,8 @@ pub(super) struct Room {
     pub(super) kept: Instant,
     pub(super) certainty: Certainty,
     pub(super) catch_up: Option<CatchUp>,
+    /// Since when the archive has failed, on one entry after the other.
+    pub(super) archive_fails: Option<Instant>,
     /// What the archive has told in this catching up.
     pub(super) told: Recent<()>,
     /// What waits until what was said before it is known.
@@ -120,6 +122,7 @@ impl Room {
             kept: now,
             certainty: Certainty::default(),
             catch_up: None,
+            archive_fails: None,
             told: Recent::default(),
             held: Held::default(),
             past: VecDeque::new(),
@@ -164,6 +167,7 @@ impl Room {
 
     pub(super) fn handle_disconnected(&mut self, cx: &mut Context, why: &str) {
         self.stop_hearing(cx);
+        self.archive_fails = None;
         self.observer.forget();
         self.ghosts.forget();
         self.give_back(cx, why);
@@ -425,7 +429,7 @@ impl Room {
 }
 
 /// Whether an error will pass by itself.
-pub(super) fn is_passing(fault: &Fault) -> bool {
+fn is_passing(fault: &Fault) -> bool {
     fault.kind == "wait"
         || matches!(
             fault.condition.as_str(),

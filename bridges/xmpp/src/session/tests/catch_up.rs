@@ -193,21 +193,58 @@ fn a_clock_that_has_jumped_by_a_year_costs_nothing_while_the_place_is_known() {
 }
 
 #[test]
-fn an_archive_that_does_not_answer_is_asked_again_and_given_up_in_the_end() {
-    let mut s = missed("sid-1", -60);
-    s.server(&line("bob", "sid-9", "now"));
-    for _ in 0..3 {
-        s.pass(Duration::from_secs(16));
-        s.pass(Duration::from_secs(60));
+fn an_archive_that_does_not_answer_is_asked_again_and_then_on_the_next_entry() {
+    for fault in [None, Some("service-unavailable")] {
+        let mut s = missed("sid-1", -60);
+        s.server(&line("bob", "sid-9", "now"));
+        s.told();
+        fail(&mut s, fault);
+        let told = s.told();
+        assert!(told.len() == 1 && told[0].starts_with("not joined: the room's archive"));
+        s.pass(Duration::from_secs(2));
+        s.let_in();
+        s.clear();
+        s.answer("disco#info", FEATURES);
         s.sent("<iq", &["<after>sid-1</after>"]);
-        assert!(!s.told().concat().contains("said"));
+        let query = s.last_query();
+        s.server(&archived_line(&query, "bob", "sid-9", "now", 0));
+        s.answer("mam:2", COMPLETE);
+        assert_eq!(s.told(), ["joined", "said by bob: now"]);
     }
-    s.pass(Duration::from_secs(16));
-    s.pass(Duration::from_secs(60));
-    s.pass(Duration::from_secs(16));
-    let told = s.told();
-    assert!(told[0].starts_with("gap -60000+"), "{told:?}");
-    assert_eq!(told[1], "said by bob: now");
+}
+
+#[test]
+fn an_archive_that_has_failed_for_an_hour_is_given_up_and_what_it_has_is_a_gap() {
+    let mut s = missed("sid-1", -60);
+    let begin = s.wall_ms;
+    let mut told = String::new();
+    while !told.contains("gap ") {
+        assert!(s.wall_ms - begin < 7_200_000, "never given up");
+        fail(&mut s, Some("internal-server-error"));
+        told = s.told().concat();
+        if told.contains("not joined") {
+            while !s.all_sent().contains("<presence") {
+                s.pass(Duration::from_secs(10));
+            }
+            s.let_in();
+            s.answer("disco#info", FEATURES);
+        }
+    }
+    assert!(s.wall_ms - begin >= 3_600_000);
+    s.server(&line("bob", "sid-9", "now"));
+    assert_eq!(s.told(), ["said by bob: now"]);
+}
+
+#[test]
+fn an_archive_that_fails_keeps_nobody_out_of_a_room_that_is_heard_for_the_first_time() {
+    let mut s = Script::new(true);
+    s.join(ROOM);
+    s.let_in();
+    s.answer("disco#info", FEATURES);
+    fail(&mut s, Some("internal-server-error"));
+    s.server(&line("bob", "sid-1", "hi"));
+    assert_eq!(s.told(), ["joined", "said by bob: hi"]);
+    assert_eq!(last(&s).last, "sid-1");
 }
 
 #[test]
@@ -332,6 +369,17 @@ fn a_quiet_room_keeps_when_it_was_last_heard() {
     assert_eq!(s.marks.len(), before + 1);
     assert!(last(&s).heard_ms > WALL_MS + 50_000);
     assert_eq!(last(&s).last, "sid-1");
+}
+
+/// The archive fails, as often as it is asked on one entry: by this error, or by saying nothing.
+fn fail(s: &mut Script, fault: Option<&str>) {
+    for _ in 0..5 {
+        match fault {
+            Some(fault) => s.answer_error("mam:2", fault),
+            None => s.pass(Duration::from_secs(16)),
+        }
+        s.pass(Duration::from_secs(60));
+    }
 }
 
 /// A room that was last heard up to this message, so many seconds ago, entered again.

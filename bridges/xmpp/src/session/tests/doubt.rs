@@ -148,6 +148,16 @@ fn x6_a_speaker_whose_nick_the_room_prepared_is_known_again() {
 }
 
 #[test]
+fn a_search_that_the_archive_cannot_answer_now_says_nothing_again() {
+    let mut s = Script::joined(true);
+    s.say_in_doubt(1, "al", "x");
+    s.clear();
+    s.answer_error("mam:2", "service-unavailable");
+    assert!(s.told()[0].starts_with("over 1: Ambiguous"));
+    assert!(s.nothing_sent());
+}
+
+#[test]
 fn a_search_over_many_pages_goes_on_to_the_end() {
     let mut s = Script::joined(true);
     s.say_in_doubt(1, "al", "x");
