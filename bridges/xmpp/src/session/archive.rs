@@ -104,7 +104,7 @@ pub(super) fn result<'a>(
         .and_then(|delay| delay.attr("stamp"))
         .and_then(stamp::read);
     Some(Archived {
-        id: result.attr("id").filter(|id| !id.is_empty())?,
+        id: result.attr("id").filter(|id| inbound::fits(id))?,
         stamp_ms,
         message: child(forwarded, "message", ns::CLIENT)?,
     })

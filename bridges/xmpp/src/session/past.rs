@@ -4,6 +4,7 @@
 //! last message heard is in it, everything after that one was missed and is told. Otherwise there is a gap, unless the
 //! past reaches back beyond the moment at which the room was last heard.
 
+use std::collections::VecDeque;
 use std::time::Instant;
 
 use super::Context;
@@ -11,12 +12,38 @@ use super::hearing::is_of;
 use super::room::Room;
 use crate::ident::Jid;
 use crate::inbound;
-use crate::wire::Element;
+use crate::wire::{self, Element};
 
-/// Messages of the past that are kept while the room shows it, and with what it can do.
+/// Messages of the past that are kept while the room shows it, and their size.
 const MAX_PAST: usize = 250;
+const MAX_PAST_BYTES: usize = 2 * 1024 * 1024;
 /// How far the room's clock may be from ours.
 const SLACK_MS: i64 = 60 * 1_000;
+
+/// The latest messages that the room has shown.
+#[derive(Debug, Default)]
+pub(super) struct Past {
+    messages: VecDeque<Element>,
+    bytes: usize,
+}
+
+impl Past {
+    /// The oldest ones make room for it.
+    fn push(&mut self, message: &Element) {
+        self.bytes += wire::size(message);
+        self.messages.push_back(message.clone());
+        while self.messages.len() > MAX_PAST || self.bytes > MAX_PAST_BYTES {
+            let Some(oldest) = self.messages.pop_front() else {
+                return;
+            };
+            self.bytes -= wire::size(&oldest);
+        }
+    }
+
+    pub(super) fn clear(&mut self) {
+        *self = Self::default();
+    }
+}
 
 /// One message of the past.
 struct Before {
@@ -39,16 +66,13 @@ impl Room {
             let id = inbound::any_stanza_id(message, &self.jid);
             self.note_landed_id(cx, &own, nick, id);
         }
-        if self.past.len() >= MAX_PAST {
-            self.past.pop_front();
-        }
-        self.past.push_back(message.clone());
+        self.past.push(message);
     }
 
     /// Tells what was said since the room was last heard, as far as its past has it, and what is missing.
     pub(super) fn fill_from_past(&mut self, cx: &mut Context, now: Instant) {
         let mut past: Vec<Before> = Vec::new();
-        for message in std::mem::take(&mut self.past) {
+        for message in std::mem::take(&mut self.past).messages {
             let Some(from) = is_of(&message, &self.jid) else {
                 continue;
             };
@@ -94,5 +118,31 @@ impl Room {
             self.hear_past(cx, &from, &message);
         }
         self.keep_mark(cx, now);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::{element, ns};
+
+    #[test]
+    fn of_a_long_past_the_latest_is_kept_in_bounded_memory() {
+        let message = |id: usize, size: usize| {
+            element("message", ns::CLIENT)
+                .attr("id", id.to_string())
+                .child(element("body", ns::CLIENT).text(&"x".repeat(size)))
+                .build()
+        };
+        for (size, most) in [(500_000, 4), (10, MAX_PAST)] {
+            let mut past = Past::default();
+            for id in 0..300 {
+                past.push(&message(id, size));
+            }
+            let kept = past.messages.iter().map(wire::size).sum::<usize>();
+            assert_eq!(past.messages.len(), most);
+            assert!(past.bytes == kept && kept <= MAX_PAST_BYTES);
+            assert_eq!(past.messages.back(), Some(&message(299, size)));
+        }
     }
 }

@@ -1,6 +1,5 @@
 //! One room: the observer's place in it, and what comes from it.
 
-use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use comity_bridge::failpoint::reached;
@@ -17,6 +16,7 @@ use super::iq::Asked;
 use super::landed::{Landed, Recent};
 use super::mark::Mark;
 use super::occupant::{Change, Loss, Occupant};
+use super::past::Past;
 use super::queue::Queue;
 use super::{Context, Output, RoomState, Settings};
 use crate::ident::{self, Bare, Jid};
@@ -78,7 +78,7 @@ pub(super) struct Room {
     /// What waits until what was said before it is known.
     pub(super) held: Held,
     /// What the room showed of its past when the observer came.
-    pub(super) past: VecDeque<Element>,
+    pub(super) past: Past,
     /// Since when there has been no place for what is said.
     pub(super) lost: Option<i64>,
     /// Whether the room passes on when a late message was written.
@@ -125,7 +125,7 @@ impl Room {
             archive_fails: None,
             told: Recent::default(),
             held: Held::default(),
-            past: VecDeque::new(),
+            past: Past::default(),
             lost: None,
             keeps_delay: None,
             entered: now,
@@ -306,7 +306,8 @@ impl Room {
         let id = child(message, "result", ns::MAM).and_then(|result| result.attr("queryid"));
         let Some(id) = id else { return };
         let Some(archived) = archive::result(id, &self.jid, from, message) else {
-            return;
+            let detail = format!("{}: no message of its archive from {from}", self.jid);
+            return cx.skip("malformed", detail);
         };
         if self.scan.as_ref().is_some_and(|scan| scan.is_query(id)) {
             self.handle_searched(cx, &archived);

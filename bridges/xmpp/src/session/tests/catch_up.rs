@@ -340,6 +340,20 @@ fn what_could_not_be_held_back_is_no_gap_while_the_archive_is_read() {
 }
 
 #[test]
+fn an_id_that_no_mark_can_hold_is_left_out() {
+    let mut s = missed("sid-1", -60);
+    let query = s.last_query();
+    for id in ["sid&#10;2", &"x".repeat(513)] {
+        s.server(&archived_line(&query, "eve", id, "broken", -50));
+    }
+    s.server(&archived_line(&query, "bob", "sid-3", "three", -40));
+    s.answer("mam:2", COMPLETE);
+    assert_eq!(s.told(), ["joined", "said by bob: three"]);
+    let kept = last(&s);
+    assert_eq!(Mark::read(&kept.write()).as_ref(), Some(kept));
+}
+
+#[test]
 fn an_archive_that_goes_round_in_circles_is_left() {
     let mut s = missed("sid-1", -60);
     s.answer("mam:2", &more("sid-1"));
