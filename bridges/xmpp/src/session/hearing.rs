@@ -370,7 +370,11 @@ impl Room {
             && self.lost.is_none()
             && let Some(mark) = &mut self.mark
         {
-            mark.heard_ms = mark.heard_ms.max(cx.alive_ms.min(cx.wall_ms));
+            // A clock that was set back has taken an hour, or a year, back with it.
+            mark.heard_ms = mark
+                .heard_ms
+                .min(cx.wall_ms)
+                .max(cx.alive_ms.min(cx.wall_ms));
         }
     }
 

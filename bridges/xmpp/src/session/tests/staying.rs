@@ -132,6 +132,17 @@ fn a_ghost_whose_join_is_not_answered_holds_nobody_up() {
     s.sent("<presence", &["rust@muc.example/al"]);
 }
 
+#[test]
+fn a_clock_that_was_set_back_takes_the_moment_last_heard_with_it() {
+    let mut s = Script::joined(true);
+    s.wall_ms -= 3_600_000;
+    for _ in 0..61 {
+        s.pass(Duration::from_secs(1));
+    }
+    let heard = s.marks.last().expect("a mark").heard_ms;
+    assert!(heard <= s.wall_ms, "{} ahead", heard - s.wall_ms);
+}
+
 /// Puts the observer out, lets it in again, and says how many seconds it stayed away.
 fn kicked(s: &mut Script) -> f64 {
     s.server(&script::self_presence_gone());
