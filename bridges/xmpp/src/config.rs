@@ -60,9 +60,16 @@ impl Config {
                 "write a short name on one line, without invisible characters",
             );
         }
-        let ghosts_max = table
-            .integer("ghosts_max", 1..=10_000)
-            .unwrap_or(GHOSTS_MAX);
+        let ghosts_max = table.integer("ghosts_max", 1..=10_000);
+        if ghosts_max.is_some() && users == Some(Users::Relay) {
+            let found = "has no meaning with users = \"relay\"";
+            table.problem(
+                "ghosts_max",
+                found,
+                "remove it, or write users = \"ghosts\"",
+            );
+        }
+        let ghosts_max = ghosts_max.unwrap_or(GHOSTS_MAX);
         // Whoever wants an account need not hear that the component's keys are missing, but what is wrong with those that
         // are there.
         let text = |table: &mut ConfigTable, key| {
@@ -169,6 +176,24 @@ mod tests {
     }
 
     #[test]
+    fn a_number_of_ghosts_for_a_network_without_any_is_refused() {
+        let keys = |users: &'static str| {
+            [
+                ("component", "b.example"),
+                ("server", "127.0.0.1:1"),
+                ("secret", "s"),
+                ("users", users),
+            ]
+        };
+        assert!(read_with_ghosts(&keys("ghosts")).is_ok());
+        let problems = read_with_ghosts(&keys("relay")).expect_err("bad");
+        assert_eq!(
+            (problems.len(), problems[0].key.as_str()),
+            (1, "ghosts_max")
+        );
+    }
+
+    #[test]
     fn an_account_is_refused_with_a_message_that_says_so() {
         let problems =
             read(&[("jid", "bot@xmpp.example"), ("password", "x")]).expect_err("not built");
@@ -207,10 +232,17 @@ mod tests {
     }
 
     fn read(keys: &[(&str, &str)]) -> Result<Config, Vec<ConfigProblem>> {
-        let values = keys
-            .iter()
-            .map(|(key, value)| ((*key).to_owned(), (*value).into()))
-            .collect();
+        Config::read(ConfigTable::new("jabber.toml", "", values(keys).collect()))
+    }
+
+    fn read_with_ghosts(keys: &[(&str, &str)]) -> Result<Config, Vec<ConfigProblem>> {
+        let ghosts = ("ghosts_max".to_owned(), 5.into());
+        let values = values(keys).chain([ghosts]).collect();
         Config::read(ConfigTable::new("jabber.toml", "", values))
+    }
+
+    fn values(keys: &[(&str, &str)]) -> impl Iterator<Item = (String, serde_json::Value)> {
+        keys.iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).into()))
     }
 }
