@@ -9,7 +9,7 @@ use std::{
 };
 
 use comity_bridge::{Answer, Batch, Channel, Gap, Incoming, Reports, Timestamp, failpoint};
-use tokio::time::sleep;
+use tokio::time::{Sleep, sleep};
 
 use crate::{
     inbound,
@@ -22,6 +22,16 @@ const MAX_WAITING_BYTES: usize = 32 * 1024 * 1024;
 
 /// Messages in one commit. More would make other networks' commits wait.
 const MAX_BATCH: usize = 1024;
+
+/// So many messages in one commit are a flood. While one lasts, a commit for what came during the last would cost more than all else
+/// that is done for a line: the next waits a moment, unless [`GATHERED`] wait for it.
+const FLOOD: usize = 64;
+
+/// See [`FLOOD`].
+const GATHERED: usize = 256;
+
+/// How long that moment is: as long as a commit may take.
+const MOMENT: Duration = Duration::from_millis(2);
 
 /// How long to wait when the gateway is busy.
 const BUSY_PAUSE: Duration = Duration::from_millis(200);
@@ -37,6 +47,10 @@ pub(crate) struct Intake {
     /// What the messages among them take.
     bytes: usize,
     committing: Option<Commit>,
+    /// What runs is a flood's.
+    is_flood: bool,
+    /// After a flood's commit, until the next may begin.
+    moment: Option<Pin<Box<Sleep>>>,
     /// Channels of which lines are being thrown away, and since when.
     dropping: BTreeMap<Channel, Timestamp>,
 }
@@ -67,6 +81,8 @@ impl Intake {
             waiting: VecDeque::new(),
             bytes: 0,
             committing: None,
+            is_flood: false,
+            moment: None,
             dropping: BTreeMap::new(),
         }
     }
@@ -168,9 +184,11 @@ impl Intake {
 
     /// Begins a commit, if none runs and something waits.
     pub(crate) fn begin(&mut self, memory: &mut Memory) {
-        if self.committing.is_some() || self.waiting.is_empty() {
+        let gathers = self.moment.is_some() && self.waiting.len() < GATHERED;
+        if self.committing.is_some() || self.waiting.is_empty() || gathers {
             return;
         }
+        self.moment = None;
         let count = self.waiting.len().min(MAX_BATCH);
         let mut batch = Batch::default();
         batch.incoming.reserve_exact(count);
@@ -215,18 +233,26 @@ impl Intake {
         self.commit(batch, heard);
     }
 
-    /// Waits for the end of the commit that runs. Can be dropped and called again at any time; waits for ever when
-    /// none runs.
+    /// Waits until the next commit may begin. Can be dropped and called again at any time; waits for ever when none
+    /// runs.
     pub(crate) async fn progress(&mut self) {
-        match &mut self.committing {
-            Some(committing) => committing.await,
-            None => std::future::pending().await,
+        match (&mut self.committing, &mut self.moment) {
+            (Some(committing), _) => {
+                committing.await;
+                self.committing = None;
+                self.moment = self.is_flood.then(|| Box::pin(sleep(MOMENT)));
+            }
+            (None, Some(moment)) => {
+                moment.await;
+                self.moment = None;
+            }
+            (None, None) => std::future::pending().await,
         }
-        self.committing = None;
     }
 
     fn commit(&mut self, batch: Batch, heard: Vec<Waiting>) {
         let reports = self.reports.clone();
+        self.is_flood = heard.len() >= FLOOD;
         self.committing = Some(Box::pin(commit(reports, batch, heard)));
     }
 }

@@ -122,3 +122,39 @@ async fn what_is_no_message_takes_no_room_afterwards() {
     assert_eq!(journal.texts(), ["hi"]);
     assert_eq!(intake.bytes, 0);
 }
+
+#[tokio::test]
+async fn a_line_is_committed_at_once_and_a_floods_after_a_moment() {
+    let (journal, mut intake) = intake(0, 65_536);
+    let mut memory = Memory::default();
+    for number in 0..2 {
+        say(&mut intake, number, "hi".to_owned());
+        intake.begin(&mut memory);
+        assert!(intake.committing.is_some(), "line {number} waits");
+        intake.progress().await;
+    }
+    let flood = |intake: &mut Intake, count| {
+        for number in 0..count {
+            say(intake, number, "flood".to_owned());
+        }
+    };
+    flood(&mut intake, FLOOD as u64);
+    intake.begin(&mut memory);
+    intake.progress().await;
+    flood(&mut intake, 1);
+    intake.begin(&mut memory);
+    assert!(intake.committing.is_none(), "the next does not gather");
+    // The moment is over.
+    intake.progress().await;
+    intake.begin(&mut memory);
+    assert!(intake.committing.is_some(), "the moment has no end");
+    intake.progress().await;
+    flood(&mut intake, FLOOD as u64);
+    intake.begin(&mut memory);
+    intake.progress().await;
+    flood(&mut intake, GATHERED as u64);
+    intake.begin(&mut memory);
+    assert!(intake.committing.is_some(), "enough have come");
+    drain(&mut intake).await;
+    assert_eq!(journal.texts().len(), 2 + FLOOD + 1 + FLOOD + GATHERED);
+}
