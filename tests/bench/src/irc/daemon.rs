@@ -43,7 +43,7 @@ impl Daemon {
             fs::write(
                 folder.join("bridges.d").join(format!("{name}.toml")),
                 format!(
-                    "protocol = \"irc\"\nserver = \"{server}\"\ntls = \"none\"\nnick = \"bridge-{name}-{tag}\"\nburst_lines = 64\n"
+                    "protocol = \"irc\"\nserver = \"{server}\"\ntls = \"none\"\nnick = \"bridge-{name}-{tag}\"\nburst_lines = 256\n"
                 ),
             )?;
         }
