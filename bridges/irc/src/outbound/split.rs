@@ -1,11 +1,11 @@
 //! Text in pieces that fit, with no character cut in two.
 
-use std::str;
+use std::{borrow::Cow, str};
 
 use unicode_segmentation::UnicodeSegmentation;
 
 /// Returns the lines of a text that show something, free of control characters.
-pub(super) fn source_lines(text: &str) -> impl Iterator<Item = String> + '_ {
+pub(super) fn source_lines(text: &str) -> impl Iterator<Item = Cow<'_, str>> {
     // All of Unicode's line ends: a reader's client may break at any of them.
     let lines = text.split([
         '\n', '\r', '\u{b}', '\u{c}', '\u{85}', '\u{2028}', '\u{2029}',
@@ -14,13 +14,17 @@ pub(super) fn source_lines(text: &str) -> impl Iterator<Item = String> + '_ {
 }
 
 /// Drops control characters: mIRC's colours, CTCP's delimiter, NUL, escape sequences.
-fn clean(line: &str) -> String {
+fn clean(line: &str) -> Cow<'_, str> {
+    // Nearly every line.
+    if line.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+        return line.trim_end().into();
+    }
     let cleaned: String = line
         .chars()
         .map(|c| if c == '\t' { ' ' } else { c })
         .filter(|c| !c.is_control())
         .collect();
-    cleaned.trim_end().to_owned()
+    cleaned.trim_end().to_owned().into()
 }
 
 /// Cuts `line` into pieces of at most `room` bytes, between words where that wastes little.

@@ -22,7 +22,7 @@ pub(super) struct Batches {
 
 impl Batches {
     /// Takes a `BATCH` line. Returns the batch that it ends.
-    pub(super) fn handle_line(&mut self, line: &Line) -> Option<Batch> {
+    pub(super) fn handle_line(&mut self, line: &Line<'_>) -> Option<Batch> {
         let reference = line.param(0);
         if let Some(ended) = reference.strip_prefix('-') {
             return self.open.remove(ended);
@@ -47,7 +47,7 @@ impl Batches {
     }
 
     /// Returns the batch that a line is in.
-    pub(super) fn of(&self, line: &Line) -> Option<&Batch> {
+    pub(super) fn of(&self, line: &Line<'_>) -> Option<&Batch> {
         if self.open.is_empty() {
             return None;
         }
@@ -55,11 +55,11 @@ impl Batches {
     }
 
     /// Returns what a line answers, by its own label or its batch's.
-    pub(super) fn label(&self, line: &Line) -> Option<Label> {
+    pub(super) fn label(&self, line: &Line<'_>) -> Option<Label> {
         own_label(line).or_else(|| self.of(line)?.label)
     }
 }
 
-fn own_label(line: &Line) -> Option<Label> {
+fn own_label(line: &Line<'_>) -> Option<Label> {
     line.tags.get("label").and_then(Label::parse)
 }

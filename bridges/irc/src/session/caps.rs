@@ -60,7 +60,7 @@ impl Caps {
     }
 
     /// Takes one `CAP` line and returns what to say to it.
-    pub(crate) fn handle_line(&mut self, line: &Line) -> Vec<Command> {
+    pub(crate) fn handle_line(&mut self, line: &Line<'_>) -> Vec<Command> {
         let names: Vec<&str> = line.last_param().split_ascii_whitespace().collect();
         let mut say = Vec::new();
         match line.param(1).to_ascii_uppercase().as_str() {

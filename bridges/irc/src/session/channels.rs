@@ -45,17 +45,18 @@ impl Channels {
             state: State::Due,
             failures: 0,
         };
-        self.by_fold.insert(map.fold(name.as_str()), membership);
+        let fold = map.fold(name.as_str()).into_owned();
+        self.by_fold.insert(fold, membership);
     }
 
     /// Removes a channel and tells whether we are, or may soon be, in it.
     pub(crate) fn unwant(&mut self, name: &ChannelName, map: Casemapping) -> bool {
         let fold = map.fold(name.as_str());
         // Another spelling is another's channel.
-        if self.by_fold.get(&fold).is_none_or(|m| m.name != *name) {
+        if self.by_fold.get(&*fold).is_none_or(|m| m.name != *name) {
             return false;
         }
-        let gone = self.by_fold.remove(&fold);
+        let gone = self.by_fold.remove(&*fold);
         gone.is_some_and(|m| matches!(m.state, State::In { .. } | State::Asked { .. }))
     }
 
@@ -63,7 +64,7 @@ impl Channels {
     pub(crate) fn refold(&mut self, map: Casemapping) -> Vec<ChannelName> {
         let mut twins = Vec::new();
         for (_, membership) in std::mem::take(&mut self.by_fold) {
-            let fold = map.fold(membership.name.as_str());
+            let fold = map.fold(membership.name.as_str()).into_owned();
             match self.by_fold.entry(fold) {
                 Entry::Vacant(free) => {
                     free.insert(membership);
@@ -76,19 +77,19 @@ impl Channels {
 
     /// Returns our spelling of a channel that we want.
     pub(crate) fn find(&self, name: &str, map: Casemapping) -> Option<ChannelName> {
-        self.by_fold.get(&map.fold(name)).map(|m| m.name.clone())
+        self.by_fold.get(&*map.fold(name)).map(|m| m.name.clone())
     }
 
     pub(crate) fn is_in(&self, name: &str, map: Casemapping) -> bool {
         self.by_fold
-            .get(&map.fold(name))
+            .get(&*map.fold(name))
             .is_some_and(|m| matches!(m.state, State::In { .. }))
     }
 
     /// Tells whether a JOIN of this channel has no answer yet.
     pub(crate) fn is_asked(&self, name: &str, map: Casemapping) -> bool {
         self.by_fold
-            .get(&map.fold(name))
+            .get(&*map.fold(name))
             .is_some_and(|m| matches!(m.state, State::Asked { .. }))
     }
 
@@ -110,7 +111,7 @@ impl Channels {
         now: Instant,
         map: Casemapping,
     ) -> Option<ChannelName> {
-        let membership = self.by_fold.get_mut(&map.fold(name))?;
+        let membership = self.by_fold.get_mut(&*map.fold(name))?;
         membership.state = State::In { since: now };
         Some(membership.name.clone())
     }
@@ -122,7 +123,7 @@ impl Channels {
         now: Instant,
         map: Casemapping,
     ) -> Option<ChannelName> {
-        let membership = self.by_fold.get_mut(&map.fold(name))?;
+        let membership = self.by_fold.get_mut(&*map.fold(name))?;
         membership.fail(now);
         Some(membership.name.clone())
     }

@@ -60,7 +60,7 @@ impl Heard {
 }
 
 impl Session {
-    pub(super) fn handle_said(&mut self, verb: Verb, line: &Line) {
+    pub(super) fn handle_said(&mut self, verb: Verb, line: &Line<'_>) {
         let target = line.param(0);
         // A server's own words are for people who read its window: greetings, warnings, banners.
         let Some(source) = line.source.as_ref().filter(|source| !source.is_server()) else {
@@ -100,7 +100,7 @@ impl Session {
         let heard = Heard {
             channel,
             verb,
-            nick: source.nick.clone(),
+            nick: source.nick.to_string(),
             account: tag("account-tag", "account"),
             names_accounts: self.caps.has("account-tag"),
             bot: self.caps.has("message-tags") && BOT_TAGS.iter().any(|tag| line.tags.has(tag)),
@@ -120,7 +120,7 @@ impl Session {
     }
 
     /// Only a negotiated tag is the server's word; others may be a client's.
-    fn tag<'a>(&self, line: &'a Line, cap: &str, key: &str) -> Option<&'a str> {
+    fn tag<'a>(&self, line: &'a Line<'_>, cap: &str, key: &str) -> Option<&'a str> {
         self.caps.has(cap).then(|| line.tags.get(key)).flatten()
     }
 

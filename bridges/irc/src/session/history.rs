@@ -313,7 +313,7 @@ impl Session {
     }
 
     /// Something else than a message is replayed: of that only its place matters.
-    pub(super) fn handle_replayed_other(&mut self, line: &Line) {
+    pub(super) fn handle_replayed_other(&mut self, line: &Line<'_>) {
         let label = self.batches.label(line);
         let history_of = self
             .batches

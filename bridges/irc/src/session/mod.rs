@@ -233,7 +233,7 @@ impl Session {
         self.note_received(now);
     }
 
-    pub(crate) fn handle_line(&mut self, line: &Line, now: Instant) {
+    pub(crate) fn handle_line(&mut self, line: &Line<'_>, now: Instant) {
         self.note_received(now);
         if let Some(numeric) = line.numeric() {
             return self.handle_numeric(numeric, line, now);
@@ -243,7 +243,7 @@ impl Session {
             // Joins and the like of a past in which we may have been somebody else.
             return self.handle_replayed_other(line);
         }
-        match line.command.as_str() {
+        match &*line.command {
             "PING" => self.urge(Command::new("PONG", [], Some(Trailing::new(line.param(0))))),
             "PONG" => self.handle_pong(line),
             "CAP" => {
@@ -415,7 +415,7 @@ impl Session {
         self.pinged = false;
     }
 
-    fn handle_pong(&mut self, line: &Line) {
+    fn handle_pong(&mut self, line: &Line<'_>) {
         // Old servers pass a user's PONG on; only the server's own counts.
         if line
             .source
@@ -433,7 +433,7 @@ impl Session {
     }
 
     /// Standard replies: a refusal in words for programs.
-    fn handle_fail(&mut self, line: &Line) {
+    fn handle_fail(&mut self, line: &Line<'_>) {
         let words = line.last_param();
         match self.batches.label(line) {
             Some(Label::Sent(label)) => {
@@ -457,7 +457,7 @@ impl Session {
         }
     }
 
-    fn handle_join(&mut self, line: &Line, now: Instant) {
+    fn handle_join(&mut self, line: &Line<'_>, now: Instant) {
         if !self.is_own(line.nick()) {
             return;
         }
@@ -528,6 +528,6 @@ impl Session {
     }
 }
 
-fn is_message(line: &Line) -> bool {
-    matches!(line.command.as_str(), "PRIVMSG" | "NOTICE" | "BATCH")
+fn is_message(line: &Line<'_>) -> bool {
+    matches!(&*line.command, "PRIVMSG" | "NOTICE" | "BATCH")
 }

@@ -6,7 +6,7 @@ use super::{Farewell, Phase, Session, TWIN, sends::Complaint};
 use crate::wire::{Label, Line, numeric as n};
 
 impl Session {
-    pub(super) fn handle_numeric(&mut self, numeric: u16, line: &Line, now: Instant) {
+    pub(super) fn handle_numeric(&mut self, numeric: u16, line: &Line<'_>, now: Instant) {
         // The first parameter of a reply is our nick; what it is about comes next.
         let about = line.param(1);
         let words = line.last_param();
@@ -60,7 +60,7 @@ impl Session {
     }
 
     /// The server answers one of our lines with a number: it has not taken it.
-    fn handle_answered(&mut self, label: u64, numeric: u16, line: &Line, now: Instant) {
+    fn handle_answered(&mut self, label: u64, numeric: u16, line: &Line<'_>, now: Instant) {
         let (about, words) = (line.param(1), line.last_param());
         let complaint = match numeric {
             n::NOTONCHANNEL | n::NOSUCHNICK | n::NOSUCHCHANNEL => Complaint::NotIn,
@@ -76,7 +76,7 @@ impl Session {
         }
     }
 
-    fn handle_isupport(&mut self, line: &Line) {
+    fn handle_isupport(&mut self, line: &Line<'_>) {
         // First our nick, last "are supported by this server".
         let tokens = line
             .params
@@ -84,7 +84,7 @@ impl Session {
             .unwrap_or_default();
         let before = self.isupport.casemapping;
         self.isupport
-            .handle_tokens(tokens.iter().map(String::as_str));
+            .handle_tokens(tokens.iter().map(|token| token.as_ref()));
         if self.isupport.casemapping != before {
             for twin in self.channels.refold(self.isupport.casemapping) {
                 self.not_joined(twin, TWIN.to_owned());

@@ -1,6 +1,6 @@
 //! Bytes from the network as text. Loses nothing readable and never fails.
 
-use std::str;
+use std::{borrow::Cow, str};
 
 /// What Windows code page 1252 has where Latin-1 has control characters. Text that is no UTF-8 is
 /// most often this.
@@ -13,14 +13,14 @@ const WINDOWS: [char; 32] = [
 ///
 /// A server that cuts lines at 512 bytes may cut the last character in two. Where the text before
 /// it shows that this is UTF-8, such a tail is dropped instead of taking the whole for Latin-1.
-pub(super) fn decode(bytes: &[u8]) -> String {
+pub(super) fn decode(bytes: &[u8]) -> Cow<'_, str> {
     let error = match str::from_utf8(bytes) {
-        Ok(text) => return text.to_owned(),
+        Ok(text) => return Cow::Borrowed(text),
         Err(error) => error,
     };
     let valid = bytes.get(..error.valid_up_to()).unwrap_or_default();
     if error.error_len().is_none() && !valid.is_ascii() {
-        return String::from_utf8_lossy(valid).into_owned();
+        return String::from_utf8_lossy(valid);
     }
     let one = |byte: u8| {
         byte.checked_sub(0x80)

@@ -1,23 +1,25 @@
-//! One incoming line, taken apart.
+//! One incoming line, taken apart. Nothing is copied that is valid text as it came.
+
+use std::borrow::Cow;
 
 use super::{decode::decode, tags::Tags};
 
 /// An incoming line: `[@tags] [:source] command params`.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) struct Line {
+pub(crate) struct Line<'a> {
     pub(crate) tags: Tags,
-    pub(crate) source: Option<Source>,
+    pub(crate) source: Option<Source<'a>>,
     /// The verb in upper case, or a numeric.
-    pub(crate) command: String,
-    pub(crate) params: Vec<String>,
+    pub(crate) command: Cow<'a, str>,
+    pub(crate) params: Vec<Cow<'a, str>>,
 }
 
 /// Who a line comes from: `nick!user@host`, or a server's name in `nick` alone.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub(crate) struct Source {
-    pub(crate) nick: String,
-    pub(crate) user: Option<String>,
-    pub(crate) host: Option<String>,
+pub(crate) struct Source<'a> {
+    pub(crate) nick: Cow<'a, str>,
+    pub(crate) user: Option<Cow<'a, str>>,
+    pub(crate) host: Option<Cow<'a, str>>,
 }
 
 /// These bytes are no IRC line.
@@ -29,18 +31,16 @@ pub(crate) enum ParseError {
     BadCommand { offset: usize },
 }
 
-impl Line {
+impl<'a> Line<'a> {
     /// Parses one line without its CR LF.
-    pub(crate) fn parse(bytes: &[u8]) -> Result<Self, ParseError> {
+    pub(crate) fn parse(bytes: &'a [u8]) -> Result<Self, ParseError> {
         let mut rest = Rest { bytes, offset: 0 };
         rest.skip_spaces();
         let tags = match rest.strip(b'@') {
             true => Tags::parse(rest.word()),
             false => Tags::default(),
         };
-        let source = rest
-            .strip(b':')
-            .then(|| Source::parse(&decode(rest.word())));
+        let source = rest.strip(b':').then(|| Source::parse(decode(rest.word())));
         let offset = rest.offset;
         let command = rest.word();
         if command.is_empty() {
@@ -48,6 +48,10 @@ impl Line {
         }
         if !command.iter().all(u8::is_ascii_alphanumeric) {
             return Err(ParseError::BadCommand { offset });
+        }
+        let mut command = decode(command);
+        if command.bytes().any(|byte| byte.is_ascii_lowercase()) {
+            command.to_mut().make_ascii_uppercase();
         }
         let mut params = Vec::new();
         while !rest.is_empty() {
@@ -60,10 +64,7 @@ impl Line {
         Ok(Self {
             tags,
             source,
-            command: command
-                .iter()
-                .map(|b| char::from(b.to_ascii_uppercase()))
-                .collect(),
+            command,
             params,
         })
     }
@@ -71,11 +72,11 @@ impl Line {
     /// Returns the parameter at `index`, or an empty string: a server that leaves one out is
     /// treated as if it had sent nothing in it.
     pub(crate) fn param(&self, index: usize) -> &str {
-        self.params.get(index).map_or("", String::as_str)
+        self.params.get(index).map_or("", |param| param.as_ref())
     }
 
     pub(crate) fn last_param(&self) -> &str {
-        self.params.last().map_or("", String::as_str)
+        self.params.last().map_or("", |param| param.as_ref())
     }
 
     /// Returns the numeric of a reply.
@@ -89,24 +90,43 @@ impl Line {
     pub(crate) fn nick(&self) -> &str {
         self.source
             .as_ref()
-            .map_or("", |source| source.nick.as_str())
+            .map_or("", |source| source.nick.as_ref())
     }
 }
 
-impl Source {
-    pub(crate) fn parse(text: &str) -> Self {
+impl<'a> Source<'a> {
+    pub(crate) fn parse(text: Cow<'a, str>) -> Self {
+        let Cow::Borrowed(text) = text else {
+            // Bytes that are no UTF-8: seldom, and not worth a second way.
+            return Source::of(&text).into_owned();
+        };
+        Self::of(text)
+    }
+
+    fn of(text: &'a str) -> Self {
         let (rest, host) = match text.split_once('@') {
-            Some((rest, host)) => (rest, Some(host.to_owned())),
+            Some((rest, host)) => (rest, Some(Cow::Borrowed(host))),
             None => (text, None),
         };
         let (nick, user) = match rest.split_once('!') {
-            Some((nick, user)) => (nick, Some(user.to_owned())),
+            Some((nick, user)) => (nick, Some(Cow::Borrowed(user))),
             None => (rest, None),
         };
         Self {
-            nick: nick.to_owned(),
+            nick: Cow::Borrowed(nick),
             user,
             host,
+        }
+    }
+}
+
+impl Source<'_> {
+    fn into_owned<'b>(self) -> Source<'b> {
+        let owned = |text: Cow<'_, str>| Cow::Owned(text.into_owned());
+        Source {
+            nick: owned(self.nick),
+            user: self.user.map(owned),
+            host: self.host.map(owned),
         }
     }
 
@@ -158,7 +178,7 @@ impl<'a> Rest<'a> {
 mod tests {
     use super::*;
 
-    fn parse(line: &str) -> Line {
+    fn parse(line: &str) -> Line<'_> {
         Line::parse(line.as_bytes()).expect("a line")
     }
 

@@ -14,7 +14,7 @@ impl Tags {
                 Some(at) => (tag.get(..at)?, tag.get(at + 1..)?),
                 None => (tag, &[][..]),
             };
-            (!key.is_empty()).then(|| (decode(key), unescape(&decode(value))))
+            (!key.is_empty()).then(|| (decode(key).into_owned(), unescape(&decode(value))))
         });
         Self(tags.collect())
     }
