@@ -1,6 +1,9 @@
 //! A link that is half open for good: nothing that is sent on it arrives any more, and no reset ever comes. The daemon finds out by
 //! its own questions, connects afresh and delivers everything. The other links go on meanwhile.
 //!
+//! Measured: 80 s to ngIRCd (asked after 20 s of silence, 60 s to answer), 77 s to Prosody (45 and 30), 62 s to Synapse (a message's own
+//! patience), 19 s to the gateway that hosts the room, 2 s where the other side comes by a connection of its own: from Synapse, to a guest.
+//!
 //! That takes as long as the daemon's patience with a silent server, so these tests are asked for by name:
 //! `cargo test --test gateway stranded -- --ignored --nocapture`.
 

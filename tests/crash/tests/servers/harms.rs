@@ -186,11 +186,13 @@ impl Stage {
             }
             Err(why) => {
                 let logs = [&self.world.first, &self.world.second].map(Gateway::keep_log);
-                Err(format!(
+                let why = format!(
                     "step {}: {failpoint}: {harm:?}: {why:#}\n    logs: {}",
                     row.step,
                     logs.join(" ")
-                ))
+                );
+                println!("FAILED: {why}");
+                Err(why)
             }
         }
     }
