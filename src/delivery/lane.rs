@@ -57,6 +57,15 @@ pub(super) struct Lane {
     plans_asked: Vec<oneshot::Sender<()>>,
     /// Events whose native ids are in the write under way.
     writing: Vec<u64>,
+    /// A message was not shown since it was taken back, and the journal does not hold that yet.
+    cancelled: Cancelled,
+}
+
+/// Where the word of it is.
+#[derive(Debug, Default)]
+struct Cancelled {
+    pending: bool,
+    writing: bool,
 }
 
 #[derive(Debug)]
@@ -163,6 +172,7 @@ impl Lane {
             pending: LaneWrite::default(),
             plans_asked: Vec::new(),
             writing: Vec::new(),
+            cancelled: Cancelled::default(),
         }
     }
 
@@ -191,7 +201,9 @@ impl Lane {
 
     /// True when the next event may be handed over.
     pub(super) fn may_hand_over(&self) -> bool {
-        self.has_room() && self.failure.is_none() && self.next <= self.durable_tried
+        // After a crash a message that is not known to have been cancelled is in doubt, and may be shown behind those that follow.
+        let told = !self.cancelled.pending && !self.cancelled.writing;
+        told && self.has_room() && self.failure.is_none() && self.next <= self.durable_tried
     }
 
     fn has_room(&self) -> bool {
@@ -243,9 +255,14 @@ impl Lane {
 
     /// The next event has been taken back before it was shown: neither it nor these changes of it are.
     pub(super) fn cancel(&mut self, changes: &[u64]) {
-        self.forget_past(self.next);
+        let seq = self.next;
+        self.forget_past(seq);
         self.set_aside(changes);
-        self.pass();
+        self.cancelled.pending = true;
+        self.pending.folded.push(seq);
+        self.flights.push_back(Flight::Finished { recorded: true });
+        self.next += 1;
+        self.advance();
     }
 
     /// The next event is given up without having been handed over.
@@ -384,6 +401,13 @@ impl Lane {
             self.forget_past(seq);
             self.finish(seq)
         };
+        // A restart must not find the message unfinished, and its changes finished.
+        if !folded.is_empty()
+            && let Some(Flight::Finished { recorded }) = self.flight_mut(seq)
+            && !std::mem::replace(recorded, true)
+        {
+            self.pending.folded.push(seq);
+        }
         self.set_aside(&folded);
     }
 
@@ -545,7 +569,8 @@ impl Lane {
         let room = self.durable_tried < self.done + self.window as u64;
         let passed = self.done >= self.durable_done + PASSED_UNSAID;
         let some = facts || passed || self.finished;
-        if room || !pending.plans.is_empty() || (some && self.failure.is_some()) {
+        let waits = self.cancelled.pending || self.failure.is_some();
+        if room || !pending.plans.is_empty() || (some && waits) {
             Need::Now
         } else if some {
             Need::Soon
@@ -574,6 +599,7 @@ impl Lane {
 
     fn write(&mut self, tried: u64) -> Write {
         self.finished = false;
+        self.cancelled.writing = std::mem::take(&mut self.cancelled.pending);
         // A window that has shrunk draws the line nearer, and the disk may have that before it says so.
         self.durable_tried = self.durable_tried.min(tried);
         let mut write = std::mem::take(&mut self.pending);
@@ -596,6 +622,7 @@ impl Lane {
         self.durable_done = done;
         self.durable_tried = tried;
         self.writing.clear();
+        self.cancelled.writing = false;
     }
 }
 

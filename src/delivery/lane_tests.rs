@@ -200,3 +200,41 @@ fn events_that_are_not_for_the_channel_cost_no_commit_each() {
     assert_eq!(lane.done(), 1000);
     assert!(writes <= 300, "{writes}");
 }
+
+#[test]
+fn what_was_taken_back_is_in_the_journal_before_anything_behind_it_is_handed_over() {
+    let mut lane = lane(0, 0, 9, 4);
+    lane.hand_over(Vec::new());
+    lane.cancel(&[5]);
+    assert!(!lane.may_hand_over());
+    assert_eq!(lane.needs_write(), Need::Now);
+    // A write that began before does not tell of it.
+    let write = lane.take_write().expect("a write").write;
+    assert_eq!((write.done, &*write.folded), (0, &[5, 2][..]));
+    assert!(!lane.may_hand_over());
+    lane.written(write.done, write.tried);
+    assert!(lane.may_hand_over());
+
+    // After a crash only the first is in doubt, and the second and what took it back are stepped over.
+    let mut lane = Lane::new(LaneStart {
+        done: write.done,
+        tried: write.tried,
+        head: 9,
+        folded: write.folded,
+        ..LaneStart::default()
+    });
+    lane.set_window(4);
+    assert!(lane.hand_over(Vec::new()).doubt);
+    assert!(lane.step_over_finished());
+    assert_eq!(lane.next(), 3);
+}
+
+#[test]
+fn a_message_and_the_changes_shown_within_it_are_finished_together() {
+    let mut lane = lane(0, 0, 9, 4);
+    lane.hand_over(Vec::new());
+    lane.hand_over(vec![5]);
+    lane.receipt(2, finish(Outcome::Shown), NOW);
+    let write = commit(&mut lane).expect("a write");
+    assert_eq!((write.done, &*write.folded), (0, &[2, 5][..]));
+}
