@@ -111,6 +111,7 @@ fn state(channel: &Channel) -> String {
             format!("waiting, {} events are before it", channel.before_it)
         }
         "waiting" => "waiting, it is the next".to_owned(),
+        "dropped" => "given up, and dropped".to_owned(),
         "before" => "the channel came to the room later".to_owned(),
         "finished" => "finished".to_owned(),
         other => other.to_owned(),

@@ -105,6 +105,8 @@ pub enum ChannelStep {
     Waiting,
     /// Given up.
     Dead(DeadEntry),
+    /// Given up, and of no interest any more: dropped by the operator, or taken back.
+    Dropped(DeadEntry),
     /// The channel's lane began behind it.
     Before,
 }

@@ -41,7 +41,7 @@ struct Page {
 #[derive(Serialize)]
 struct InChannel {
     channel: Channel,
-    /// `shown`, `waiting`, `trying`, `dead`, `before` (the channel came later) or `finished` (with nothing to tell).
+    /// `shown`, `waiting`, `trying`, `dead`, `dropped` (given up, and of no interest any more), `before` (the channel came later) or `finished` (with nothing to tell).
     state: &'static str,
     /// How many events the lane has to finish before it comes to this one.
     before_it: u64,
@@ -139,6 +139,7 @@ impl InChannel {
         let steps = lane.map(|lane| lane.steps.of(seq)).unwrap_or_default();
         let state = match &trace.step {
             ChannelStep::Dead(_) => "dead",
+            ChannelStep::Dropped(_) => "dropped",
             ChannelStep::Before => "before",
             ChannelStep::Finished if trace.parts.is_empty() => "finished",
             ChannelStep::Finished => "shown",
@@ -146,7 +147,7 @@ impl InChannel {
             ChannelStep::Waiting => "waiting",
         };
         let dead = match trace.step {
-            ChannelStep::Dead(letter) => Some(Dead {
+            ChannelStep::Dead(letter) | ChannelStep::Dropped(letter) => Some(Dead {
                 reason: letter.reason,
                 at: letter.at.0,
                 again: letter.again,

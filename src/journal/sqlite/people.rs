@@ -194,15 +194,18 @@ impl Reader {
         let letter = self
             .connection
             .prepare_cached(
-                "SELECT dead.channel, dead.place, parked, reason, at, again, events.id
+                "SELECT dead.channel, dead.place, parked, reason, at, again, events.id, dropped
                  FROM dead JOIN events ON events.place = dead.place
                  WHERE dead.channel = ?1 AND dead.place = ?2",
             )?
-            .query_row([lane.channel, place], |row| entry(row, names))
+            .query_row([lane.channel, place], |row| {
+                Ok(entry(row, names)?.zip(Some(row.get(7)?)))
+            })
             .optional()?
             .flatten();
         let step = match letter {
-            Some(letter) => ChannelStep::Dead(letter),
+            Some((letter, false)) => ChannelStep::Dead(letter),
+            Some((letter, true)) => ChannelStep::Dropped(letter),
             None if seq > done => ChannelStep::Waiting,
             None if seq <= since => ChannelStep::Before,
             None => ChannelStep::Finished,

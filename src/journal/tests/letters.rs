@@ -74,6 +74,10 @@ async fn dead_letters_are_listed_shown_tried_again_and_dropped() {
     assert_eq!(list(&journal).await, [(1, false), (2, true)]);
     let standing = journal.standing(lane, id(4)).await.expect("read");
     assert_eq!(standing, Standing::NeverShown);
+    let trace = journal.trace(id(4)).await.expect("read").expect("known");
+    let of_home = trace.channels.iter().find(|seen| seen.channel == home);
+    let step = of_home.map(|seen| &seen.step);
+    assert!(matches!(step, Some(ChannelStep::Dropped(_))), "{step:?}");
     drop(journal);
     threads.join();
 
