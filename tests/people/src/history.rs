@@ -4,6 +4,7 @@
 //! [`Account`] of what was said is held against the transcripts. A fault names the person who
 //! saw it and the line, so that a failed run can be read without a debugger.
 
+pub mod changes;
 mod fault;
 
 use std::collections::{BTreeMap, HashMap, HashSet};

@@ -3,14 +3,13 @@
 //!
 //! `COMITY_STOP` is the length of the stop in seconds; the long form stops for 60.
 
-use std::process::Child;
 use std::thread::sleep;
 use std::time::Duration;
 
 use comity_people::disk::{BadDisk, SmallDisk};
 
-use crate::life::Core;
-use crate::places::{PLACES, Place, continued, ended, judged, stopped};
+use crate::life::{Core, Talk, continued};
+use crate::places::{PLACES, Place, judged};
 
 /// How long the disk goes on as it is.
 const BROKEN: Duration = Duration::from_secs(1);
@@ -60,33 +59,31 @@ fn each(harm: impl Fn(Option<&SmallDisk>, u32) -> Option<()>) {
 }
 
 fn one(place: &Place, harm: &impl Fn(Option<&SmallDisk>, u32) -> Option<()>) -> Vec<String> {
-    let core = Core::new();
+    let core = Core::new(Talk::Numbers, 0);
     // Room for the whole log of everything that is said.
     let disk = SmallDisk::mount(&core.data_dir(), 192)
         .map_err(|why| println!("no file system may be mounted here: {why}"))
         .ok();
     let failpoint = format!("{}@{}=stop", place.name, place.visits[0]);
-    let mut child: Child = core.start(Some(&failpoint));
-    if let Err(why) = stopped(child.id()) {
-        child.kill().expect("the child can be killed");
-        child.wait().expect("the child ends");
+    let mut life = core.start(Some(&failpoint));
+    if let Err(why) = life.stopped() {
+        life.kill();
         return vec![format!("step {}: {failpoint}: {why}", place.step)];
     }
-    if harm(disk.as_ref(), child.id()).is_none() {
+    if harm(disk.as_ref(), life.id()).is_none() {
         println!("NOT TESTED HERE: {}", place.name);
-        continued(child.id());
+        continued(life.id());
     }
-    let status = ended(child);
+    let (status, printed) = life.ended();
     // One that has no journal yet has nothing to wait with: it says so and ends.
     if !status.success() && place.name != "journal.migrating" {
         return vec![format!(
-            "step {}: {failpoint}: {status}\n{}",
-            place.step,
-            core.printed()
+            "step {}: {failpoint}: {status}\n{printed}",
+            place.step
         )];
     }
     let failed = judged(&core, place, 0);
     // Before the directory that it is mounted in.
     drop(disk);
-    failed
+    failed.into_iter().collect()
 }

@@ -1,56 +1,125 @@
 //! One core over several lives, and what its networks have seen.
 
+use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::time::SystemTime;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
-use comity_people::Heard;
-use comity_people::history::{Account, Fault, Said, Script, View};
+use comity_people::history::{Fault, report};
 use tempfile::TempDir;
 
-/// Numbers said. More than are through in the longest life.
-pub(crate) const LAST: u64 = 8_000;
+use crate::{changes, numbers};
 
-/// As in the program: one number in this many is refused by `fenced`.
-const REFUSED_EVERY: u64 = 500;
+/// How long anything may take that takes milliseconds when all is well.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
-/// How many deliveries of a lane may be in doubt after a death: two windows of 8.
-pub(crate) const DOUBT: usize = 16;
+/// What the networks' people do.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Talk {
+    /// One says numbers.
+    Numbers,
+    /// All say things, edit them, take them back and react.
+    Changes,
+}
 
 /// The directory of one core: all that outlives it.
 pub(crate) struct Core {
+    talk: Talk,
+    seed: u64,
     dir: TempDir,
 }
 
-/// What the checker says about the targets, and about the source's cursor.
-#[derive(Debug)]
+/// What is wrong with what was shown so far, as if it were the end.
+#[derive(Debug, Default)]
 pub(crate) struct Verdict {
-    /// Everything but copies at `plain`.
+    /// Everything but copies where nothing can be asked.
     pub(crate) faults: Vec<Fault>,
-    /// Copies too many at `plain`, which cannot be asked.
+    /// What is wrong besides.
+    pub(crate) others: Vec<String>,
+    /// Copies too many where nothing can be asked.
     pub(crate) copies: usize,
-    /// Starts at which the gateway's cursor stood before what it had acknowledged.
-    pub(crate) cursors_behind: Vec<String>,
+    /// How many may be in doubt there after each death: two windows.
+    pub(crate) doubt: usize,
+    /// What was done, in words.
+    pub(crate) done: String,
+    /// The same in one number.
+    pub(crate) count: usize,
+}
+
+impl Verdict {
+    /// All of it in words, if anything is wrong after so many deaths.
+    pub(crate) fn wrong(&self, deaths: usize) -> Option<String> {
+        let mut wrong = self.others.clone();
+        if !self.faults.is_empty() {
+            wrong.push(report(&self.faults));
+        }
+        if self.copies > self.doubt * deaths {
+            wrong.push(format!(
+                "{} copies where nothing can be asked, over {deaths} deaths",
+                self.copies
+            ));
+        }
+        (!wrong.is_empty()).then(|| wrong.join("\n"))
+    }
 }
 
 impl Core {
-    pub(crate) fn new() -> Core {
-        Core {
-            dir: tempfile::tempdir().expect("a directory"),
+    /// A new one. `seed` decides what people do.
+    pub(crate) fn new(talk: Talk, seed: u64) -> Core {
+        let dir = tempfile::tempdir().expect("a directory");
+        Core { talk, seed, dir }
+    }
+
+    /// Begins a life, to end at `failpoint` if there is one.
+    pub(crate) fn start(&self, failpoint: Option<&str>) -> Life {
+        let (word, count) = match self.talk {
+            Talk::Numbers => ("numbers", numbers::LAST),
+            Talk::Changes => ("changes", changes::ACTS),
+        };
+        let mut child = Command::new(env!("CARGO_BIN_EXE_comity-crash"))
+            .arg(word)
+            .arg(self.dir.path())
+            .arg(count.to_string())
+            .env("COMITY_SEED", self.seed.to_string())
+            .envs(failpoint.map(|place| ("COMITY_FAILPOINT", place)))
+            .stdin(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the core starts");
+        let errors = BufReader::new(child.stderr.take().expect("it is piped"));
+        let (tell, told) = channel();
+        let reader = std::thread::spawn(move || {
+            let mut printed = String::new();
+            for line in errors.lines().map_while(Result::ok) {
+                printed.push_str(&line);
+                printed.push('\n');
+                // Whoever does not listen any more has heard enough.
+                drop(tell.send(line));
+            }
+            printed
+        });
+        Life {
+            child,
+            told,
+            reader: Some(reader),
         }
     }
 
-    /// Starts the core, to die at `failpoint` if there is one. What it prints goes to `DIR/printed`.
-    pub(crate) fn start(&self, failpoint: Option<&str>) -> Child {
-        let printed = std::fs::File::create(self.dir.path().join("printed")).expect("a file");
-        Command::new(env!("CARGO_BIN_EXE_comity-crash"))
-            .arg(self.dir.path())
-            .arg(LAST.to_string())
-            .envs(failpoint.map(|place| ("COMITY_FAILPOINT", place)))
-            .stdin(Stdio::null())
-            .stderr(printed)
-            .spawn()
-            .expect("the core starts")
+    /// Lets the core live until everything is through; what it printed if it ends badly.
+    pub(crate) fn finish(&self) -> Result<(), String> {
+        // Of what was held until its message is known, another life's good nights are behind.
+        for _ in 0..5 {
+            let (status, printed) = self.start(None).ended();
+            if !status.success() {
+                return Err(format!("{status}\n{printed}"));
+            }
+            if self.talk == Talk::Numbers || changes::is_settled(self.dir.path()) {
+                return Ok(());
+            }
+        }
+        Err("five lives were not enough to finish".to_owned())
     }
 
     /// Where the journal is.
@@ -59,102 +128,115 @@ impl Core {
         self.dir.path().join("data")
     }
 
-    /// What the last life printed.
-    #[cfg(feature = "failpoints")]
-    pub(crate) fn printed(&self) -> String {
-        std::fs::read_to_string(self.dir.path().join("printed")).unwrap_or_default()
-    }
-
-    /// Lets the core live until everything is through.
-    pub(crate) fn finish(&self) -> ExitStatus {
-        self.start(None).wait().expect("the core ends")
-    }
-
-    /// How many numbers were acknowledged so far.
-    #[cfg(feature = "failpoints")]
-    pub(crate) fn acknowledged(&self) -> usize {
-        lines(self.dir.path(), "acknowledged").len()
-    }
-
-    /// How many different dead letters the source was told about.
-    pub(crate) fn told(&self) -> usize {
-        lines(self.dir.path(), "told").len()
-    }
-
-    /// How many numbers `fenced` refuses of all.
-    pub(crate) fn refused(&self) -> usize {
-        (1..=LAST).filter(|number| is_refused(*number)).count()
+    /// Copies everything to where it outlives the test; says where.
+    pub(crate) fn kept(&self) -> String {
+        let kept = std::env::temp_dir().join(format!("comity-failed-core-{}", self.seed));
+        let copied = Command::new("cp")
+            .arg("-r")
+            .arg(self.dir.path())
+            .arg(&kept)
+            .status();
+        format!("kept in {} ({copied:?})", kept.display())
     }
 
     /// Judges everything that was shown so far, as if it were the end.
     pub(crate) fn verdict(&self) -> Verdict {
-        let mut script = Script::of("core", "alice", "source");
-        let said: Vec<Said> = (0..LAST).map(|_| script.text()).collect();
-        let view = |name: &str| View {
-            observer: name.to_owned(),
-            network: name.to_owned(),
-            lines: lines(self.dir.path(), name)
-                .iter()
-                .map(|line| heard(line, &said))
-                .collect(),
-        };
-        let (fenced, plain) = (view("fenced"), view("plain"));
-        let mut asked = Account::new("core");
-        asked.add(
-            said.iter()
-                .zip(1..)
-                .filter(|(_, number)| !is_refused(*number))
-                .map(|(said, _)| said.clone()),
-        );
-        let mut everything = Account::new("core");
-        everything.add(said.iter().cloned());
-        let mut faults = asked.check(&[fenced]);
-        let (copies, others): (Vec<Fault>, Vec<Fault>) = everything
-            .check(&[plain])
-            .into_iter()
-            .partition(|fault| matches!(fault, Fault::Doubled { .. }));
-        faults.extend(others);
-        let copies = copies.iter().map(|fault| match fault {
-            Fault::Doubled { times, .. } => times - 1,
-            _ => 0,
-        });
-        Verdict {
-            faults,
-            copies: copies.sum(),
-            cursors_behind: self.cursors_behind(),
+        match self.talk {
+            Talk::Numbers => numbers::verdict(self.dir.path()),
+            Talk::Changes => changes::verdict(self.dir.path()),
         }
     }
+}
 
-    fn cursors_behind(&self) -> Vec<String> {
-        let is_behind = |line: &String| {
-            let mut numbers = line.split(' ').map(|number| number.parse::<u64>());
-            !matches!((numbers.next(), numbers.next()), (Some(Ok(cursor)), Some(Ok(next))) if cursor >= next)
-        };
-        lines(self.dir.path(), "cursors")
-            .into_iter()
-            .filter(is_behind)
-            .collect()
+/// A core that runs.
+pub(crate) struct Life {
+    child: Child,
+    told: Receiver<String>,
+    reader: Option<JoinHandle<String>>,
+}
+
+impl Life {
+    /// Kills it; false when it had ended by itself.
+    pub(crate) fn kill(&mut self) -> bool {
+        let running = self.child.try_wait().expect("it can be asked").is_none();
+        if running {
+            self.child.kill().expect("it can be killed");
+        }
+        self.child.wait().expect("it ends");
+        running
+    }
+
+    /// Waits for the end, and kills it when that does not come. Returns what it printed as well.
+    pub(crate) fn ended(mut self) -> (ExitStatus, String) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.told.recv_timeout(left) {
+                Ok(_) => {}
+                // Nobody can say anything any more.
+                Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Timeout) => {
+                    self.child.kill().expect("it can be killed");
+                    break;
+                }
+            }
+        }
+        let status = self.child.wait().expect("it ends");
+        (status, self.printed())
+    }
+
+    /// Waits until it says that it has reached a place and stands still there. It stops itself: a stop of ours could come first, and its
+    /// own after we have let it go on.
+    #[cfg(feature = "failpoints")]
+    pub(crate) fn stopped(&self) -> Result<(), String> {
+        loop {
+            match self.told.recv_timeout(PATIENCE) {
+                Ok(line) if line.starts_with("failpoint ") => break,
+                Ok(_) => {}
+                Err(why) => return Err(format!("never reached: {why}")),
+            }
+        }
+        let stat = format!("/proc/{}/stat", self.child.id());
+        let deadline = Instant::now() + PATIENCE;
+        while Instant::now() < deadline {
+            let stat = std::fs::read_to_string(&stat).unwrap_or_default();
+            if stat
+                .rsplit_once(") ")
+                .is_some_and(|(_, rest)| rest.starts_with('T'))
+            {
+                return Ok(());
+            }
+            // Nobody is told of a stop but a parent that may call waitpid.
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Err("it did not stop".to_owned())
+    }
+
+    #[cfg(feature = "failpoints")]
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    fn printed(&mut self) -> String {
+        let reader = self.reader.take().map(JoinHandle::join);
+        reader
+            .transpose()
+            .expect("lines can be read")
+            .unwrap_or_default()
     }
 }
 
-fn is_refused(number: u64) -> bool {
-    number % REFUSED_EVERY == REFUSED_EVERY / 2
+/// Lets a process that stands still go on.
+#[cfg(feature = "failpoints")]
+pub(crate) fn continued(id: u32) {
+    let sent = Command::new("kill")
+        .args(["-CONT", &id.to_string()])
+        .status();
+    assert!(sent.is_ok_and(|status| status.success()), "kill -CONT {id}");
 }
 
-/// The line that people at a target see for a number.
-fn heard(line: &str, said: &[Said]) -> Heard {
-    let number: usize = line.parse().expect("a number");
-    Heard {
-        author: "alice".to_owned(),
-        author_id: "alice".to_owned(),
-        text: said[number - 1].line.text.clone(),
-        emote: false,
-        own: false,
-        at: SystemTime::now(),
-    }
-}
-
-fn lines(dir: &Path, file: &str) -> Vec<String> {
+/// The lines of one of the files.
+pub(crate) fn lines(dir: &Path, file: &str) -> Vec<String> {
     let text = std::fs::read_to_string(dir.join(file)).unwrap_or_default();
     text.lines().map(str::to_owned).collect()
 }

@@ -4,9 +4,11 @@
 //! [`kills`] kills at random moments; [`places`] at chosen places of the code, which needs the
 //! feature `failpoints`. `COMITY_SEED` and `COMITY_KILLS` set the seed and the number of kills.
 
+mod changes;
 #[cfg(feature = "failpoints")]
 mod harms;
 mod kills;
 mod life;
+mod numbers;
 #[cfg(feature = "failpoints")]
 mod places;

@@ -1,15 +1,9 @@
 //! Killed at the core's own steps of the crash matrix, and stopped there for a while.
 
 use std::os::unix::process::ExitStatusExt;
-use std::process::Child;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use comity_people::history::report;
-
-use crate::life::{Core, DOUBT};
-
-/// How long anything may take that takes milliseconds when all is well.
-const PATIENCE: Duration = Duration::from_secs(60);
+use crate::life::{Core, Talk, continued};
 
 /// Step of the crash matrix, name of the place, and the visits at which the process dies there.
 pub(crate) struct Place {
@@ -53,119 +47,75 @@ pub(crate) const PLACES: &[Place] = &[
 
 #[test]
 fn a_gateway_killed_at_the_journals_own_steps_loses_and_doubles_nothing() {
-    let mut failed = Vec::new();
-    for place in PLACES {
-        let core = Core::new();
-        for visit in place.visits {
-            let failpoint = format!("{}@{visit}", place.name);
-            let status = ended(core.start(Some(&failpoint)));
-            if status.signal().is_none()
-                || !core.printed().contains(&format!("failpoint {failpoint}"))
-            {
-                failed.push(format!(
-                    "step {}: {failpoint} was never reached ({status})",
-                    place.step
-                ));
-                break;
-            }
-        }
-        failed.extend(judged(&core, place, DOUBT * place.visits.len()));
-    }
-    assert!(failed.is_empty(), "{}", failed.join("\n"));
+    killed_at_each(Talk::Numbers);
+}
+
+#[test]
+fn edits_redactions_and_reactions_find_their_messages_through_deaths_at_the_journals_own_steps() {
+    killed_at_each(Talk::Changes);
 }
 
 #[test]
 fn a_gateway_stopped_at_the_journals_own_steps_goes_on_as_if_nothing_had_been() {
     let mut failed = Vec::new();
     for place in PLACES {
-        let core = Core::new();
+        let core = Core::new(Talk::Numbers, 0);
         let failpoint = format!("{}@{}=stop", place.name, place.visits[0]);
-        let child = core.start(Some(&failpoint));
-        let id = child.id();
-        if let Err(why) = stopped(id) {
+        let life = core.start(Some(&failpoint));
+        if let Err(why) = life.stopped() {
             failed.push(format!("step {}: {failpoint}: {why}", place.step));
         }
+        // How long it stands still is the test's subject.
         std::thread::sleep(Duration::from_secs(1));
-        continued(id);
-        let status = ended(child);
+        continued(life.id());
+        let (status, printed) = life.ended();
         if !status.success() {
-            failed.push(format!("step {}: {failpoint}: {status}", place.step));
+            failed.push(format!(
+                "step {}: {failpoint}: {status}\n{printed}",
+                place.step
+            ));
         }
         failed.extend(judged(&core, place, 0));
     }
     assert!(failed.is_empty(), "{}", failed.join("\n"));
 }
 
-/// Lets everything come through; what is wrong then.
-pub(crate) fn judged(core: &Core, place: &Place, copies: usize) -> Vec<String> {
+fn killed_at_each(talk: Talk) {
     let mut failed = Vec::new();
-    let status = core.finish();
-    if !status.success() {
-        failed.push(format!("{}: {status}\n{}", place.name, core.printed()));
+    for place in PLACES {
+        let core = Core::new(talk, place.step.into());
+        for visit in place.visits {
+            let failpoint = format!("{}@{visit}", place.name);
+            let (status, printed) = core.start(Some(&failpoint)).ended();
+            if status.signal().is_none() || !printed.contains(&format!("failpoint {failpoint}")) {
+                failed.push(format!(
+                    "step {}: {failpoint} was never reached ({status})\n{printed}",
+                    place.step
+                ));
+                break;
+            }
+        }
+        failed.extend(judged(&core, place, place.visits.len()));
     }
+    assert!(failed.is_empty(), "{}", failed.join("\n"));
+}
+
+/// Lets everything come through; what is wrong then.
+pub(crate) fn judged(core: &Core, place: &Place, deaths: usize) -> Option<String> {
+    let ended = core.finish().err();
     let verdict = core.verdict();
     println!(
-        "step {}: {}: {} tokens, {} copies where nothing can be asked",
-        place.step,
-        place.name,
-        core.acknowledged(),
-        verdict.copies
+        "step {}: {}: {}, {} copies where nothing can be asked",
+        place.step, place.name, verdict.done, verdict.copies
     );
-    if !verdict.faults.is_empty() {
-        failed.push(format!("{}: {}", place.name, report(&verdict.faults)));
-    }
-    if !verdict.cursors_behind.is_empty() {
-        failed.push(format!(
-            "{}: cursors {:?}",
-            place.name, verdict.cursors_behind
-        ));
-    }
-    if verdict.copies > copies {
-        failed.push(format!("{}: {} copies", place.name, verdict.copies));
-    }
-    if core.told() > core.refused() {
-        failed.push(format!(
-            "{}: told of {} dead letters",
+    let wrong: Vec<String> = ended.into_iter().chain(verdict.wrong(deaths)).collect();
+    (!wrong.is_empty()).then(|| {
+        format!(
+            "step {}: {}: {}\n{}",
+            place.step,
             place.name,
-            core.told()
-        ));
-    }
-    failed
-}
-
-pub(crate) fn ended(mut child: Child) -> std::process::ExitStatus {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        if let Some(status) = child.try_wait().expect("the child can be asked") {
-            return status;
-        }
-        if Instant::now() > deadline {
-            child.kill().expect("the child can be killed");
-            return child.wait().expect("the child ends");
-        }
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
-
-pub(crate) fn stopped(id: u32) -> Result<(), String> {
-    let deadline = Instant::now() + PATIENCE;
-    while Instant::now() < deadline {
-        let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
-        let state = stat
-            .rsplit_once(") ")
-            .and_then(|(_, rest)| rest.chars().next());
-        match state {
-            Some('T') => return Ok(()),
-            Some('Z') | None => return Err("never reached: it ended".to_owned()),
-            _ => std::thread::sleep(Duration::from_millis(5)),
-        }
-    }
-    Err("never reached".to_owned())
-}
-
-pub(crate) fn continued(id: u32) {
-    std::process::Command::new("kill")
-        .args(["-CONT", &id.to_string()])
-        .status()
-        .expect("kill runs");
+            wrong.join("\n"),
+            core.kept()
+        )
+    })
 }

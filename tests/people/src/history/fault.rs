@@ -39,11 +39,32 @@ pub enum Fault {
         token: String,
         networks: Vec<String>,
     },
-    /// An edit arrived before the line that it changes.
+    /// An edit, or another change, arrived before the line that it changes.
     EarlyEdit {
         observer: String,
         edit: String,
         of: String,
+    },
+    /// A change is on a line that nobody changed so.
+    Misplaced {
+        observer: String,
+        change: String,
+        on: String,
+    },
+    /// A line has a newer text than the one that is shown in the end.
+    Stale {
+        observer: String,
+        token: String,
+        shown: String,
+    },
+    /// A line was taken back and is there in the end.
+    Visible { observer: String, token: String },
+    /// A reaction is there in the end and should not be, or the other way round.
+    Reaction {
+        observer: String,
+        token: String,
+        reaction: String,
+        wanted: bool,
     },
 }
 
@@ -61,6 +82,10 @@ impl Fault {
             Self::Kind { .. } => "kind",
             Self::Looped { .. } => "looped",
             Self::EarlyEdit { .. } => "early edit",
+            Self::Misplaced { .. } => "misplaced",
+            Self::Stale { .. } => "stale",
+            Self::Visible { .. } => "visible",
+            Self::Reaction { .. } => "reaction",
         }
     }
 }
@@ -123,6 +148,37 @@ impl fmt::Display for Fault {
             Self::EarlyEdit { observer, edit, of } => {
                 write!(f, "{observer} saw {edit} before {of}, which it edits")
             }
+            Self::Misplaced {
+                observer,
+                change,
+                on,
+            } => write!(f, "{observer} sees {change} on {on}, and nobody did that"),
+            Self::Stale {
+                observer,
+                token,
+                shown,
+            } => write!(
+                f,
+                "{observer} is left with {shown} of {token}, which has a newer text"
+            ),
+            Self::Visible { observer, token } => {
+                write!(f, "{observer} still sees {token}, which was taken back")
+            }
+            Self::Reaction {
+                observer,
+                token,
+                reaction,
+                wanted: true,
+            } => write!(f, "{observer} does not see {reaction} on {token}"),
+            Self::Reaction {
+                observer,
+                token,
+                reaction,
+                wanted: false,
+            } => write!(
+                f,
+                "{observer} still sees {reaction} on {token}, which was taken off"
+            ),
         }
     }
 }
