@@ -1,6 +1,6 @@
 //! One of the servers stopped for ten seconds delays only itself and gets everything.
 //!
-//! These tests have a lab of their own, since they take its servers away; one at a time. A server
+//! Each of these tests has a lab of its own, since it takes servers away. A server
 //! that is stopped ends all connections: its person comes back first, through a gate that keeps
 //! the gateway out meanwhile, so that nothing is shown to an empty room. A frozen server keeps
 //! them and answers nothing.
@@ -129,12 +129,9 @@ async fn frozen(place: usize) {
     everything_arrived(&world, place, said).await;
 }
 
-/// The second lab, for this test alone as long as the file is held.
+/// A lab for this test alone as long as the file is held.
 pub(crate) async fn own_lab() -> (Lab, File) {
-    let main = Lab::up().await.expect("the lab runs");
-    let lock = main.lock("spare").await.expect("nobody else stops servers");
-    let lab = Lab::spare().await.expect("a second lab runs");
-    (lab, lock)
+    Lab::spare().await.expect("another lab runs")
 }
 
 /// A server is away.

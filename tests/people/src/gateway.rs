@@ -279,6 +279,24 @@ impl Gateway {
         Ok(request.send().await?.error_for_status()?.text().await?)
     }
 
+    /// Waits for a while until the daemon says that it is in all its channels. Whether messages pass is another question.
+    pub async fn is_everywhere(&self) {
+        let deadline = Instant::now() + PATIENCE / 4;
+        let is_in_all = |page: &str| -> Option<bool> {
+            let page: serde_json::Value = serde_json::from_str(page).ok()?;
+            let rooms = page["rooms"].as_array()?;
+            let mut channels = rooms.iter().flat_map(|room| room["channels"].as_array());
+            Some(channels.all(|some| some.iter().all(|channel| channel["joined"] == true)))
+        };
+        while Instant::now() < deadline {
+            let page = self.page("v1/rooms").await.unwrap_or_default();
+            if is_in_all(&page) == Some(true) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(30)).await;
+        }
+    }
+
     /// The metrics now.
     pub async fn metrics(&self) -> Result<Metrics> {
         Ok(Metrics::parse(&self.page("metrics").await?))

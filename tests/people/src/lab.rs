@@ -8,12 +8,16 @@ use std::{
     ffi::OsStr,
     fs::File,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use anyhow::{Context, Result, bail};
 use tokio::process::Command;
 
 use crate::{matrix::MatrixAccount, xmpp::XmppAccount};
+
+/// Labs beside the first. Each has a homeserver, which takes memory.
+const SPARES: u8 = 3;
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../lab/lab");
 
@@ -30,14 +34,26 @@ impl Lab {
         Self::with(Vec::new()).await
     }
 
-    /// A second lab beside the first, for tests that stop servers under everyone's feet.
-    pub async fn spare() -> Result<Self> {
-        let main = Self::settings(&[]).await?;
-        let ip = value(&main, "LAB_IP")?;
-        let mut octets: Vec<u8> = ip.split('.').map(str::parse).collect::<Result<_, _>>()?;
-        octets[2] = octets[2].wrapping_add(100);
+    /// One of the labs beside the first, for tests that take servers away; its servers are this test's alone as long as the file is held.
+    pub async fn spare() -> Result<(Self, File)> {
+        let main = Self::up().await?;
+        loop {
+            for number in 0..SPARES {
+                if let Some(lock) = main.try_lock(&format!("spare-{number}"))? {
+                    return Ok((main.beside(number).await?, lock));
+                }
+            }
+            // All are taken; nobody tells us when one is given back.
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
+
+    async fn beside(&self, number: u8) -> Result<Self> {
+        let octets = self.ip().split('.').map(str::parse);
+        let mut octets: Vec<u8> = octets.collect::<Result<_, _>>()?;
+        octets[2] = octets[2].wrapping_add(100 + number);
         let octets: Vec<String> = octets.iter().map(u8::to_string).collect();
-        let directory = format!("{}-spare", value(&main, "LAB_DIR")?);
+        let directory = format!("{}-spare{number}", self.directory().display());
         Self::with(vec![
             ("COMITY_LAB_IP".to_owned(), octets.join(".")),
             ("COMITY_LAB_DIR".to_owned(), directory),

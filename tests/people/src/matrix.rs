@@ -88,6 +88,19 @@ impl Matrix {
         })
     }
 
+    /// Makes the account, on a homeserver where everybody may.
+    pub async fn register(account: &MatrixAccount) -> Result<()> {
+        let request = json!({
+            "auth": { "type": "m.login.dummy" },
+            "username": account.user,
+            "password": account.password,
+            "inhibit_login": true,
+        });
+        let api = Api::stranger(account)?;
+        let answer = api.ask(Method::POST, "register", Some(request)).await;
+        answer.map(drop).map_err(Into::into)
+    }
+
     /// The room's id.
     pub fn room_id(&self) -> &str {
         &self.room_id
@@ -179,15 +192,20 @@ struct Api {
 }
 
 impl Api {
-    async fn login(account: &MatrixAccount) -> Result<Self> {
-        let mut api = Self {
+    /// Somebody who has no token yet.
+    fn stranger(account: &MatrixAccount) -> Result<Self> {
+        Ok(Self {
             http: Client::builder().no_proxy().build()?,
             homeserver: account.homeserver.trim_end_matches('/').to_owned(),
             token: String::new(),
             user_id: String::new(),
             transactions: Arc::default(),
             session: format!("{:08x}", rand::random::<u32>()),
-        };
+        })
+    }
+
+    async fn login(account: &MatrixAccount) -> Result<Self> {
+        let mut api = Self::stranger(account)?;
         let request = json!({
             "type": "m.login.password",
             "identifier": { "type": "m.id.user", "user": account.user },

@@ -34,7 +34,7 @@ pub struct WorldPlan {
     pub nicks: [String; 2],
     /// On ngIRCd, in the MUC, on InspIRCd. The person on Matrix is the account's name.
     pub people: [String; 3],
-    /// An account of the Matrix homeserver.
+    /// An account of the Matrix homeserver. Made when it is none of the lab's.
     pub matrix_user: String,
     /// How the gateways reach the servers.
     pub links: Links,
@@ -82,7 +82,8 @@ impl WorldPlan {
                 format!("bea{tag}"),
                 format!("dan{tag}"),
             ],
-            matrix_user: "carol".to_owned(),
+            // An account in many rooms would be told of all of them, by each of its clients.
+            matrix_user: format!("cleo{tag}"),
             links: Links::direct(lab),
         }
     }
@@ -156,6 +157,10 @@ impl World {
         let alias = format!("#{}:{}", plan.room, lab.value("MATRIX_SERVER_NAME"));
         let xmpp_account = lab.xmpp_account("bob");
         let matrix_account = lab.matrix_account(&plan.matrix_user);
+        let mut known = lab.value("MATRIX_USERS").split(' ');
+        if !known.any(|user| user == plan.matrix_user) {
+            Matrix::register(&matrix_account).await?;
+        }
         let (ngircd, prosody, synapse, inspircd) = tokio::try_join!(
             Irc::join("ngircd", &ngircd_address, ann, &channel),
             Xmpp::join(&xmpp_account, &muc, bea, 0),
@@ -245,6 +250,8 @@ impl World {
     /// Waits until each of the four hears all others. Nothing tells from outside when a gateway
     /// has entered a room, so everyone greets until everyone has been heard by everyone.
     pub async fn connected(&self) -> Result<()> {
+        // Greetings before that would be said to nobody, and again.
+        tokio::join!(self.first.is_everywhere(), self.second.is_everywhere());
         self.connected_among(&self.people()).await
     }
 
