@@ -279,22 +279,30 @@ impl Gateway {
         Ok(request.send().await?.error_for_status()?.text().await?)
     }
 
-    /// Waits for a while until the daemon says that it is in all its channels. Whether messages pass is another question.
+    /// Waits for a while until [`Gateway::is_in_all_channels`].
     pub async fn is_everywhere(&self) {
         let deadline = Instant::now() + PATIENCE / 4;
-        let is_in_all = |page: &str| -> Option<bool> {
-            let page: serde_json::Value = serde_json::from_str(page).ok()?;
-            let rooms = page["rooms"].as_array()?;
-            let mut channels = rooms.iter().flat_map(|room| room["channels"].as_array());
-            Some(channels.all(|some| some.iter().all(|channel| channel["joined"] == true)))
-        };
-        while Instant::now() < deadline {
-            let page = self.page("v1/rooms").await.unwrap_or_default();
-            if is_in_all(&page) == Some(true) {
-                return;
-            }
+        while !self.is_in_all_channels().await && Instant::now() < deadline {
             tokio::time::sleep(Duration::from_millis(30)).await;
         }
+    }
+
+    /// Whether the daemon says that it is in all its channels. Whether messages pass is another question. Soon answered, also by a
+    /// daemon that does not answer.
+    pub async fn is_in_all_channels(&self) -> bool {
+        let page = tokio::time::timeout(Duration::from_millis(500), self.page("v1/rooms"));
+        let Ok(Ok(page)) = page.await else {
+            return false;
+        };
+        let page: serde_json::Value = serde_json::from_str(&page).unwrap_or_default();
+        let rooms = page["rooms"].as_array();
+        let channels = |room: &serde_json::Value| room["channels"].as_array().cloned();
+        rooms.is_some_and(|rooms| {
+            let mut all = rooms
+                .iter()
+                .flat_map(|room| channels(room).unwrap_or_default());
+            all.all(|channel| channel["joined"] == true)
+        })
     }
 
     /// The metrics now.

@@ -19,14 +19,22 @@ pub(crate) async fn talk_until_it_is_over(
     dice: &mut StdRng,
 ) -> Result<()> {
     let deadline = Instant::now() + PATIENCE / 2;
+    // Something is said while it starts. Much of it would only make the servers busy.
+    for person in people {
+        talk.line(*person, dice).await?;
+    }
+    let mut is_starting = true;
+    let patient_until = Instant::now() + PATIENCE / 12;
     while gateway.ended()?.is_none() {
         if gateway.is_stopped().unwrap_or_default() {
             return Ok(());
         }
+        is_starting =
+            is_starting && Instant::now() < patient_until && !gateway.is_in_all_channels().await;
         if Instant::now() > deadline {
             bail!("the place was never reached");
         }
-        if !people.is_empty() {
+        if !(people.is_empty() || is_starting) {
             let speaker = people[dice.random_range(0..people.len())];
             talk.line(speaker, dice).await?;
         }
