@@ -5,7 +5,7 @@
 //! [`refusals`], [`operation`].
 //! Every test makes its own rooms, nicks and domains; the servers are those of `tests/lab`, and a
 //! server that does not start is a failure. `COMITY_TEST_LOG` sets the daemons' log filter,
-//! `COMITY_TEST_SEED` repeats the random moments of an earlier run.
+//! `COMITY_SEED` repeats the random moments of an earlier run.
 
 mod directions;
 mod disk;
@@ -19,8 +19,7 @@ mod stranded;
 
 use std::{path::PathBuf, time::Duration};
 
-use comity_people::{Lab, World, WorldPlan};
-use rand::{SeedableRng, rngs::StdRng};
+use comity_people::{World, talk::dice};
 
 /// How long anything may take that takes milliseconds when all is well. Generous: the machine may
 /// be building something else.
@@ -32,19 +31,6 @@ fn binary() -> PathBuf {
 
 /// Two gateways and four people on the shared lab, all hearing each other.
 async fn world() -> World {
-    let lab = Lab::up().await.expect("the lab runs");
-    let plan = WorldPlan::unique(&lab, binary());
-    World::start(lab, plan)
-        .await
-        .expect("four people hear each other")
-}
-
-/// A source of random moments. The seed is printed, and shown when the test fails.
-fn dice() -> StdRng {
-    let seed = std::env::var("COMITY_TEST_SEED")
-        .ok()
-        .and_then(|seed| seed.parse().ok())
-        .unwrap_or_else(rand::random);
-    println!("COMITY_TEST_SEED={seed}");
-    StdRng::seed_from_u64(seed)
+    let world = World::unique(binary()).await;
+    world.expect("four people hear each other")
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::Result;
-use rand::{Rng, rngs::StdRng};
+use rand::{Rng, SeedableRng, rngs::StdRng};
 
 use crate::{
     history::{Account, Fault, Said, Script, View, report},
@@ -13,6 +13,16 @@ use crate::{
 
 /// Lines that an IRC bridge may have under way without knowing that the server has read them.
 pub const IRC_WINDOW: usize = 16;
+
+/// A source of random moments. The seed is printed, and shown when the test fails; `COMITY_SEED` repeats one.
+pub fn dice() -> StdRng {
+    let seed = std::env::var("COMITY_SEED").ok();
+    let seed = seed
+        .and_then(|seed| seed.parse().ok())
+        .unwrap_or_else(rand::random);
+    println!("COMITY_SEED={seed}");
+    StdRng::seed_from_u64(seed)
+}
 
 /// What was said in one run, by whom.
 #[derive(Debug)]

@@ -128,6 +128,13 @@ pub struct World {
 }
 
 impl World {
+    /// A world of names that no other test has, on the lab that the environment names, running.
+    pub async fn unique(binary: PathBuf) -> Result<Self> {
+        let lab = Lab::up().await?;
+        let plan = WorldPlan::unique(&lab, binary);
+        Self::start(lab, plan).await
+    }
+
     /// Brings the people into their rooms, starts both gateways and waits until each of the four
     /// hears all others.
     pub async fn start(lab: Lab, plan: WorldPlan) -> Result<Self> {

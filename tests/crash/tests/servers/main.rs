@@ -21,8 +21,7 @@ mod table;
 
 use std::path::PathBuf;
 
-use comity_people::{Lab, World, WorldPlan};
-use rand::{SeedableRng, rngs::StdRng};
+use comity_people::{Lab, World, WorldPlan, talk::dice};
 
 fn binary() -> PathBuf {
     env!("CARGO_BIN_EXE_comity-failpoints").into()
@@ -39,18 +38,8 @@ async fn prepared() -> World {
 
 /// Two gateways and four people who hear each other.
 async fn world() -> World {
-    let lab = Lab::up().await.expect("the lab runs");
-    let plan = WorldPlan::unique(&lab, binary());
-    World::start(lab, plan)
-        .await
-        .expect("four people hear each other")
-}
-
-/// A source of random moments. The seed is printed, and shown when the test fails.
-fn dice() -> StdRng {
-    let seed = number("COMITY_SEED").unwrap_or_else(rand::random);
-    println!("COMITY_SEED={seed}");
-    StdRng::seed_from_u64(seed)
+    let world = World::unique(binary()).await;
+    world.expect("four people hear each other")
 }
 
 fn number(variable: &str) -> Option<u64> {
