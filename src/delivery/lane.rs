@@ -78,7 +78,10 @@ enum Flight {
         recorded: bool,
     },
     /// Back, to be handed over again.
-    Failed,
+    Failed {
+        /// It came back since the bridge ended.
+        died: bool,
+    },
 }
 
 /// Why an event is skipped when its turn comes.
@@ -222,7 +225,10 @@ impl Lane {
         let finished = if seq >= self.next {
             self.ahead.contains_key(&seq)
         } else {
-            !matches!(self.flight(seq), Some(Flight::Out(_) | Flight::Failed))
+            !matches!(
+                self.flight(seq),
+                Some(Flight::Out(_) | Flight::Failed { .. })
+            )
         };
         finished
             && self.again.out() != Some(seq)
@@ -366,11 +372,11 @@ impl Lane {
     }
 
     fn died(&mut self, seq: u64, now: Timestamp) -> Option<Note> {
-        let first = self
-            .flights
-            .iter()
-            .position(|flight| matches!(flight, Flight::Out(_)))
-            .map(|index| self.done + 1 + index as u64);
+        // Those that have come back from the same death already count as well, for they come back in any order.
+        let in_hand =
+            |flight: &Flight| matches!(flight, Flight::Out(_) | Flight::Failed { died: true });
+        let first = self.flights.iter().position(in_hand);
+        let first = first.map(|index| self.done + 1 + index as u64);
         self.cautious = true;
         let again = self.again.out() == Some(seq);
         let past = self.past_of(seq);
@@ -381,7 +387,11 @@ impl Lane {
             return Some(self.bury(seq, DeliveryError::Poison(deaths), true, now));
         }
         let why = DeliveryError::ConnectionLost("the bridge ended with it in hand".to_owned());
-        self.fail(seq, true, Duration::ZERO, Some(why), now)
+        let note = self.fail(seq, true, Duration::ZERO, Some(why), now);
+        if let Some(Flight::Failed { died }) = self.flight_mut(seq) {
+            *died = true;
+        }
+        note
     }
 
     /// What is known of one that is in the bridge's hands.
@@ -483,7 +493,7 @@ impl Lane {
             self.pending.troubles.push(trouble);
         }
         if let Some(flight) = self.flight_mut(seq) {
-            *flight = Flight::Failed;
+            *flight = Flight::Failed { died: false };
         }
         self.out -= 1;
         let failure = self.failure.get_or_insert(Failure { after, why: None });
@@ -523,7 +533,7 @@ impl Lane {
             match flight {
                 Flight::Passed => self.ahead.insert(seq, Ahead::Passed),
                 Flight::Finished { .. } => self.ahead.insert(seq, Ahead::Recorded),
-                Flight::Failed | Flight::Out(_) => None,
+                Flight::Failed { .. } | Flight::Out(_) => None,
             };
         }
         self.next = self.done + 1;

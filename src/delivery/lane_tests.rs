@@ -190,6 +190,40 @@ fn a_delivery_that_kills_its_bridge_three_times_is_parked_alone() {
 }
 
 #[test]
+fn a_death_is_counted_for_the_first_in_hand_alone_in_whatever_order_they_come_back() {
+    for order in [[1, 2, 3], [3, 2, 1], [2, 1, 3]] {
+        let mut lane = lane(0, 0, 9, 4);
+        for _ in order {
+            lane.hand_over(Vec::new());
+        }
+        for seq in order {
+            lane.receipt(seq, Receipt::Dropped, NOW);
+        }
+        assert!(lane.settle().is_some());
+        let write = commit(&mut lane).expect("a write");
+        let mut deaths: Vec<_> = write.troubles.iter().map(|t| (t.seq, t.deaths)).collect();
+        deaths.sort_unstable();
+        assert_eq!(deaths, [(1, 1), (2, 0), (3, 0)], "{order:?}");
+    }
+}
+
+#[test]
+fn what_had_failed_before_the_death_is_not_the_one_that_kills() {
+    let mut lane = lane(0, 0, 9, 4);
+    lane.hand_over(Vec::new());
+    lane.hand_over(Vec::new());
+    let outcome = Outcome::Retry {
+        after: Duration::ZERO,
+        why: lost(),
+    };
+    lane.receipt(1, finish(outcome), NOW);
+    lane.receipt(2, Receipt::Dropped, NOW);
+    let write = commit(&mut lane).expect("a write");
+    let deaths: Vec<_> = write.troubles.iter().map(|t| (t.seq, t.deaths)).collect();
+    assert_eq!(deaths, [(1, 0), (2, 1)]);
+}
+
+#[test]
 fn events_that_are_not_for_the_channel_cost_no_commit_each() {
     let mut lane = lane(0, 0, 1000, 4);
     let mut writes = 0;
