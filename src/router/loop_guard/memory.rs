@@ -21,6 +21,9 @@ const KEPT: usize = 256;
 /// How much is kept of the end of a text. Bytes.
 const END: usize = 256;
 
+/// How far before a text its author's name is looked for. Bytes.
+const BEFORE: usize = 512;
+
 /// Something that somebody says.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Heard<'a> {
@@ -75,7 +78,10 @@ struct Said {
     time: Timestamp,
     turn: u8,
     name: Box<str>,
+    /// The end of it.
     text: Box<str>,
+    /// Bytes of all of it.
+    length: usize,
 }
 
 impl Memory {
@@ -136,7 +142,8 @@ impl Memory {
             time: heard.time,
             turn: copies.map_or(0, |copied| copied.turn.saturating_add(1)),
             name: heard.name.into(),
-            text: tail(text).into(),
+            text: tail(text, END).into(),
+            length: text.len(),
         };
         let end = self.end_of(text);
         self.mark_copies_of(&said, end);
@@ -172,7 +179,7 @@ impl Memory {
     }
 
     fn end_of(&self, text: &str) -> u32 {
-        let word = tail(text).split_whitespace().next_back();
+        let word = tail(text, END).split_whitespace().next_back();
         // Half of the hash tells enough apart.
         (self.hash(word) >> 32) as u32
     }
@@ -181,15 +188,19 @@ impl Memory {
 impl Said {
     /// `<alice> hello` after alice's `hello`.
     fn is_named_in(&self, text: &str) -> bool {
-        let Some(before) = text.strip_suffix(&*self.text) else {
+        if !text.ends_with(&*self.text) {
             return false;
-        };
-        !before.is_empty() && folded(before).contains(&folded(&self.name))
+        }
+        // A long text that is said again begins with itself, not with a name.
+        let before = text.len().checked_sub(self.length);
+        before
+            .and_then(|end| text.get(..end))
+            .is_some_and(|before| names(tail(before, BEFORE), &self.name))
     }
 
     /// alice[m]'s `hello` after alice's `hello`.
     fn is_renamed_in(&self, name: &str, text: &str, relay: bool) -> bool {
-        if tail(text) != &*self.text {
+        if text.len() != self.length || !text.ends_with(&*self.text) {
             return false;
         }
         let (name, known) = (folded(name), folded(&self.name));
@@ -197,11 +208,36 @@ impl Said {
     }
 }
 
-/// The end of a text, from a character boundary on.
-fn tail(text: &str) -> &str {
-    let start = text.len().saturating_sub(END);
+/// The end of a text, so many bytes at the most, from a character boundary on.
+fn tail(text: &str, end: usize) -> &str {
+    let start = text.len().saturating_sub(end);
     let start = (start..text.len()).find(|at| text.is_char_boundary(*at));
     start.and_then(|at| text.get(at..)).unwrap_or(text)
+}
+
+/// True when the name stands in it as a word of its own, whatever a bridge has put between its letters.
+fn names(before: &str, name: &str) -> bool {
+    // Scripts without small and capital letters may set no space between words.
+    let carries = |c: char| c.is_lowercase() || c.is_uppercase() || c.is_numeric();
+    let wanted: Vec<char> = folded(name).chars().collect();
+    let mut letters: Vec<char> = Vec::new();
+    // For each letter, whether it goes on with the word of the one before.
+    let mut goes_on: Vec<bool> = Vec::new();
+    let mut last = None;
+    for c in before.chars() {
+        if c.is_alphanumeric() {
+            let first = carries(c) && last.is_some_and(carries);
+            letters.extend(c.to_lowercase());
+            goes_on.push(first);
+            goes_on.resize(letters.len(), true);
+        }
+        last = Some(c);
+    }
+    let is_border = |at: usize| goes_on.get(at).is_none_or(|goes_on| !goes_on);
+    let found = letters.windows(wanted.len().max(1)).enumerate();
+    let mut found = found.filter(|(_, letters)| **letters == *wanted);
+    found.any(|(at, _)| is_border(at) && is_border(at + wanted.len()))
+        || (!name.chars().any(char::is_alphanumeric) && !name.is_empty() && before.contains(name))
 }
 
 /// Letters and digits alone, for bridges put brackets, colours and invisible characters into names; all of it for a name that has none.
@@ -293,6 +329,35 @@ mod tests {
         let (memory, now) = remembering("alice", &long);
         let copy = format!("<alice> {long}");
         assert!(memory.find(&heard("fb", &copy, now), false).is_some());
+    }
+
+    #[test]
+    fn a_long_text_said_again_and_again_is_no_copy_though_its_authors_name_is_in_it() {
+        let line = "as alice said before, malice is not needed to break a bridge. ";
+        let long = line.repeat(8);
+        let (mut memory, now) = remembering("alice", &long);
+        for _ in 0..3 {
+            let again = heard("alice", &long, now);
+            assert_eq!(memory.find(&again, false), None);
+            memory.remember(&again, None);
+        }
+    }
+
+    #[test]
+    fn a_name_is_found_as_a_word_only() {
+        let (memory, now) = remembering("al", "hello");
+        let find = |copy: &str| memory.find(&heard("fb", copy, now), false);
+        for other in ["also hello", "<malin> hello", "a lot: hello", "al2: hello"] {
+            assert_eq!(find(other), None, "{other}");
+        }
+        for copy in [
+            "<al> hello",
+            "also <AL> hello",
+            "<a\u{2060}l> hello",
+            "al说: hello",
+        ] {
+            assert!(find(copy).is_some(), "{copy}");
+        }
     }
 
     #[test]
