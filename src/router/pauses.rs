@@ -42,7 +42,7 @@ impl Pauses {
             async move {
                 tokio::time::sleep(length).await;
                 if let Some(inner) = inner.upgrade() {
-                    Pauses(inner).end(&channel);
+                    Pauses(inner).end_one(&channel, Some(until));
                 }
             }
         });
@@ -57,11 +57,21 @@ impl Pauses {
 
     /// Ends a channel's pause. False when there was none.
     pub(super) fn end(&self, channel: &Channel) -> bool {
+        self.end_one(channel, None)
+    }
+
+    /// The same, of the pause that lasts until then alone: another may have begun just now in its place.
+    fn end_one(&self, channel: &Channel, until: Option<Timestamp>) -> bool {
         let Some(board) = self.0.board.channel(channel) else {
             return false;
         };
-        let timer = self.timers().remove(channel);
+        let mut timers = self.timers();
+        if until.is_some() && *board.paused.borrow() != until {
+            return false;
+        }
+        let timer = timers.remove(channel);
         let ended = board.paused.send_replace(None).is_some();
+        drop(timers);
         if ended {
             let network = self.0.metrics.network(channel.network());
             network.breaker_open(false);
@@ -133,5 +143,15 @@ mod tests {
         assert!(pauses.end(&channel));
         assert!(!pauses.end(&channel));
         assert!(board(&pauses, &channel).paused.borrow().is_none());
+    }
+
+    #[tokio::test]
+    async fn the_end_of_an_earlier_pause_does_not_end_a_later_one() {
+        let (pauses, channel) = pauses();
+        pauses.begin(&channel, Timestamp(0), Duration::from_secs(3600));
+        let earlier = *board(&pauses, &channel).paused.borrow();
+        pauses.begin(&channel, Timestamp(1), Duration::from_secs(3600));
+        assert!(!pauses.end_one(&channel, earlier));
+        assert!(board(&pauses, &channel).paused.borrow().is_some());
     }
 }
