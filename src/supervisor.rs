@@ -96,6 +96,8 @@ impl NetworkTask {
                             why: error.to_string(),
                         },
                     );
+                    // Nobody will take what comes for it: who asks is told so at once.
+                    drop(self.http);
                     self.stop.cancelled().await;
                     return;
                 }
