@@ -287,8 +287,9 @@ impl Intake for Gate {
                 }
             }
         }
+        let until = Pace::limit();
         for room in in_turn(&rooms) {
-            self.pace.keep(room).await;
+            self.pace.keep(room, until).await;
         }
         Answer::Committed(verdicts)
     }

@@ -70,12 +70,16 @@ impl Pace {
         self.rooms.insert(room, Room { head, lanes });
     }
 
-    /// Returns when the room's lanes have kept up, or are not worth waiting for.
-    pub(super) async fn keep(&self, room: &RoomAddress) {
+    /// Until when an answer may be held back that is given now, for all rooms that it is about.
+    pub(super) fn limit() -> Instant {
+        Instant::now() + LONGEST
+    }
+
+    /// Returns when the room's lanes have kept up, or are not worth waiting for, or it is time.
+    pub(super) async fn keep(&self, room: &RoomAddress, until: Instant) {
         let Some(room) = self.rooms.get(room) else {
             return;
         };
-        let until = Instant::now() + LONGEST;
         loop {
             let (head, now) = (*room.head.borrow(), Instant::now());
             let behind = room.lanes.iter().any(|lane| lane.will_catch_up(head, now));
