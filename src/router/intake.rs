@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use comity_bridge::report::{Gap, Intake, Refusal};
@@ -22,6 +23,9 @@ use crate::board::Board;
 use crate::config::Config;
 use crate::journal::{Append, Entry, Journal};
 use crate::metrics::Metrics;
+
+/// How long to wait before reading again what could not be read.
+const UNREADABLE: Duration = Duration::from_secs(5);
 
 /// The gateway's side of every bridge's reports.
 pub struct Gate {
@@ -321,12 +325,19 @@ impl Intake for Gate {
     }
 
     async fn remembered(&self, network: &NetworkName) -> Remembered {
-        match self.journal.remembered(network).await {
-            Ok(remembered) => remembered,
-            Err(error) => {
-                tracing::error!(%network, error = &error as &dyn std::error::Error, "what was kept for the network cannot be read");
-                Remembered::default()
+        let mut said = false;
+        loop {
+            // A bridge that knew nothing would begin at its network's end, and keep that in the place of what it knew.
+            let error = match self.journal.remembered(network).await {
+                Ok(remembered) => return remembered,
+                Err(error) => error,
+            };
+            if !std::mem::replace(&mut said, true) {
+                tracing::error!(%network, error = &error as &dyn std::error::Error, "what was kept for the network cannot be read: its bridge does not begin");
+                let why = "what was kept for it in the journal cannot be read".to_owned();
+                self.network(network, NetworkStatus::Offline { why });
             }
+            tokio::time::sleep(UNREADABLE).await;
         }
     }
 }

@@ -207,3 +207,24 @@ async fn a_network_over_its_quota_may_still_say_what_became_of_our_messages() {
     assert_eq!(f.commit(both).await, Answer::Busy);
     assert_eq!(f.events().await.len(), 1);
 }
+
+#[tokio::test]
+async fn a_bridge_does_not_begin_without_what_was_kept_for_it() {
+    let fixture = fixture(false, 1000).await;
+    let network: NetworkName = "one".parse().expect("a name");
+    let journal = &fixture.gate.journal;
+    let renamed = journal.in_store(|store| {
+        let sql = "ALTER TABLE cursors RENAME TO away";
+        store.connection().execute_batch(sql)
+    });
+    let renamed = renamed.await;
+    renamed.expect("the file can be written");
+    let asked = fixture.gate.remembered(&network);
+    let answer = tokio::time::timeout(Duration::from_millis(300), asked).await;
+    assert!(answer.is_err(), "{answer:?}");
+    let board = fixture.board.network(&network).expect("on the board");
+    assert!(matches!(
+        &*board.status.borrow(),
+        NetworkStatus::Offline { .. }
+    ));
+}
