@@ -1,6 +1,6 @@
 //! One transaction in the making: what reports and lanes ask for, statement by statement.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -25,6 +25,8 @@ pub(super) struct Group<'a> {
     /// When this is committed.
     pub(super) now: Timestamp,
     hot: Hot<'a>,
+    /// What is known by name since, and may have been waited for; None when nobody goes through it.
+    named: Option<VecDeque<(i64, String)>>,
 }
 
 /// The statements that most rows need, looked up once a group.
@@ -61,6 +63,7 @@ impl<'a> Group<'a> {
             delta: Delta::default(),
             now,
             hot,
+            named: None,
         })
     }
 
@@ -120,6 +123,25 @@ impl<'a> Group<'a> {
         draft: &Draft,
     ) -> Result<Verdict, rusqlite::Error> {
         let channel = self.channel(&draft.channel)?;
+        let (event, found) = self.resolved(channel, draft)?;
+        match event {
+            Ok(event) => {
+                let change = kind_of(&event.content).zip(found);
+                match Whole::new(event, draft.channel.clone()) {
+                    Ok(mut whole) => self.whole(&mut whole, change),
+                    Err(_) => Ok(Verdict::Refused(Refusal::Malformed)),
+                }
+            }
+            Err(unknown) => self.hold(network, channel, draft, &unknown),
+        }
+    }
+
+    /// The event with its references looked up, or the first that is not known; and what was found last.
+    fn resolved(
+        &self,
+        channel: i64,
+        draft: &Draft,
+    ) -> Result<(Result<Event, NativeRef>, Option<Target>), rusqlite::Error> {
         let mut failed = None;
         let mut found = None;
         let event = draft
@@ -135,18 +157,9 @@ impl<'a> Group<'a> {
                     None
                 }
             });
-        if let Some(error) = failed {
-            return Err(error);
-        }
-        match event {
-            Ok(event) => {
-                let change = kind_of(&event.content).zip(found);
-                match Whole::new(event, draft.channel.clone()) {
-                    Ok(mut whole) => self.whole(&mut whole, change),
-                    Err(_) => Ok(Verdict::Refused(Refusal::Malformed)),
-                }
-            }
-            Err(unknown) => self.hold(network, channel, draft, &unknown),
+        match failed {
+            Some(error) => Err(error),
+            None => Ok((event, found)),
         }
     }
 
@@ -283,12 +296,13 @@ impl<'a> Group<'a> {
         }
         let json = serde_json::to_string(draft)
             .map_err(|e| rusqlite::Error::ToSqlConversionFailure(e.into()))?;
+        let here = self.delta.held.last_key_value().map_or(0, |(id, _)| *id);
+        let id = self.memory.waiting.last().max(here) + 1;
         self.transaction
             .prepare_cached(
-                "INSERT INTO waiting (network, channel, target, draft) VALUES (?1, ?2, ?3, ?4)",
+                "INSERT INTO waiting (id, network, channel, target, draft) VALUES (?1, ?2, ?3, ?4, ?5)",
             )?
-            .execute(params![network.as_str(), channel, target.0, json])?;
-        let id = self.transaction.last_insert_rowid();
+            .execute(params![id, network.as_str(), channel, target.0, json])?;
         self.delta.held.insert(
             id,
             Held {
@@ -301,8 +315,22 @@ impl<'a> Group<'a> {
         Ok(Verdict::Accepted(draft.id))
     }
 
-    /// What waited for this may go on.
+    /// What waited for this may go on, and then what waited for that: a chain may be as long as everything that waits.
     pub(super) fn release(&mut self, channel: i64, native: &str) -> Result<(), rusqlite::Error> {
+        if let Some(named) = &mut self.named {
+            named.push_back((channel, native.to_owned()));
+            return Ok(());
+        }
+        self.named = Some(VecDeque::new());
+        self.release_one(channel, native)?;
+        while let Some((channel, native)) = self.named.as_mut().and_then(VecDeque::pop_front) {
+            self.release_one(channel, &native)?;
+        }
+        self.named = None;
+        Ok(())
+    }
+
+    fn release_one(&mut self, channel: i64, native: &str) -> Result<(), rusqlite::Error> {
         let mut ids = self.memory.waiting.naming(channel, native);
         let fresh = self.delta.held.iter();
         ids.extend(
@@ -335,13 +363,7 @@ impl<'a> Group<'a> {
         let channel = self.channel(&draft.channel)?;
         let room = self.room(&draft.room)?;
         let seq = room.head + 1;
-        let mut found = None;
-        let event = draft.clone().into_event(0, |reference| {
-            let target = self.find(channel, reference).ok().flatten()?;
-            let id = target.id;
-            found = Some(target);
-            Some(id)
-        });
+        let (event, found) = self.resolved(channel, draft)?;
         let whole = event
             .ok()
             .and_then(|event| Whole::new(event, draft.channel.clone()).ok());

@@ -7,6 +7,7 @@ use std::time::Instant;
 use comity_bridge::{Channel, Event, NetworkName, RoomAddress};
 use rusqlite::{Connection, OptionalExtension};
 
+use super::pages::is_damage;
 use super::reader::head;
 use super::{channel_names, room_names};
 use crate::journal::LaneId;
@@ -32,6 +33,8 @@ pub(super) struct Waiting {
     by_id: BTreeMap<i64, Held>,
     by_target: BTreeMap<(i64, String), BTreeSet<i64>>,
     by_network: HashMap<NetworkName, usize>,
+    /// The highest number given: SQLite would give the number of one that is gone again.
+    last: i64,
 }
 
 /// One of them.
@@ -49,6 +52,10 @@ impl Waiting {
         self.by_id.is_empty()
     }
 
+    pub(super) fn last(&self) -> i64 {
+        self.last
+    }
+
     pub(super) fn of(&self, network: &NetworkName) -> usize {
         self.by_network.get(network).copied().unwrap_or(0)
     }
@@ -63,6 +70,7 @@ impl Waiting {
     }
 
     pub(super) fn add(&mut self, id: i64, held: Held) {
+        self.last = self.last.max(id);
         let target = (held.channel, held.target.clone());
         self.by_target.entry(target).or_default().insert(id);
         *self.by_network.entry(held.network.clone()).or_default() += 1;
@@ -138,17 +146,13 @@ impl Memory {
             };
             memory.waiting.add(row.get(0)?, held);
         }
-        let mut query = connection.prepare(
-            "SELECT DISTINCT place >> 40, channel FROM
-                (SELECT place, channel FROM troubles UNION ALL SELECT place, channel FROM folded
-                 UNION ALL SELECT place, channel FROM plans)",
-        )?;
-        let mut rows = query.query([])?;
-        while let Some(row) = rows.next()? {
-            memory.untidy.insert(LaneId {
-                room: row.get(0)?,
-                channel: row.get(1)?,
-            });
+        match untidy(connection) {
+            Ok(lanes) => memory.untidy = lanes,
+            // What cannot be read cannot be tidied either; the lanes say what they miss.
+            Err(error) if is_damage(&error) => {
+                tracing::error!(%error, "the journal is damaged where it says what is known of single events");
+            }
+            Err(error) => return Err(error),
         }
         Ok(memory)
     }
@@ -172,13 +176,32 @@ impl Memory {
 
     /// True when something in the room changes something else in it.
     pub(super) fn has_changes(connection: &Connection, room: i64) -> Result<bool, rusqlite::Error> {
-        let found: Option<i64> = connection
+        let found: Result<Option<i64>, _> = connection
             .query_row(
                 "SELECT 1 FROM changes WHERE target BETWEEN ?1 << 40 AND ((?1 + 1) << 40) - 1 LIMIT 1",
                 [room],
                 |row| row.get(0),
             )
-            .optional()?;
-        Ok(found.is_some())
+            .optional();
+        match found {
+            Err(error) if is_damage(&error) => Ok(true),
+            found => Ok(found?.is_some()),
+        }
     }
+}
+
+/// Lanes that have rows about single events.
+fn untidy(connection: &Connection) -> Result<HashSet<LaneId>, rusqlite::Error> {
+    let mut query = connection.prepare(
+        "SELECT DISTINCT place >> 40, channel FROM
+            (SELECT place, channel FROM troubles UNION ALL SELECT place, channel FROM folded
+             UNION ALL SELECT place, channel FROM plans)",
+    )?;
+    let rows = query.query_map([], |row| {
+        Ok(LaneId {
+            room: row.get(0)?,
+            channel: row.get(1)?,
+        })
+    })?;
+    rows.collect()
 }

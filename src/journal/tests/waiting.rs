@@ -95,3 +95,35 @@ async fn a_network_that_names_nothing_but_unknown_messages_fills_no_disk() {
         .await;
     assert_eq!(more, Some(vec![refused, Verdict::Accepted(id(3000))]));
 }
+
+#[tokio::test]
+async fn one_that_begins_to_wait_when_another_ends_is_released_as_well() {
+    let fixture = Fixture::new();
+    let (journal, _threads) = fixture.open();
+    let [lane, _] = fixture.lanes(&journal).await;
+    journal.append(append(vec![edit(2, "native-1", "x")])).await;
+    // In one commit: 2 ends waiting, then 4 begins to.
+    journal
+        .append(append(vec![said(1), edit(4, "native-3", "y")]))
+        .await;
+    journal.append(append(vec![said(3)])).await;
+    let all = [(1, id(1)), (2, id(2)), (3, id(3)), (4, id(4))];
+    assert_eq!(seqs(&journal, lane).await, all);
+}
+
+#[tokio::test]
+async fn a_chain_of_a_thousand_that_wait_for_each_other_is_released() {
+    let fixture = Fixture::new();
+    let (journal, _threads) = fixture.open();
+    let [lane, _] = fixture.lanes(&journal).await;
+    let chain = (2..=1000).rev().map(|number| {
+        let target = format!("native-{}", number - 1);
+        edit(number, &target, "x")
+    });
+    journal.append(append(chain.collect())).await;
+    journal.append(append(vec![said(1)])).await;
+    let head = journal.tail(fixture.room()).expect("a tail").head();
+    assert_eq!(*head.borrow(), 1000);
+    let last = journal.event_at(lane, 1000).await.expect("read");
+    assert_eq!(last.and_then(|e| e.event().map(|e| e.id)), Some(id(1000)));
+}
