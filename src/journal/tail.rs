@@ -4,14 +4,14 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use comity_bridge::{Content, Event, Timestamp};
+use comity_bridge::{Event, Timestamp};
 use tokio::sync::watch;
 
 /// Events kept of one room at the most. A lane that is further behind reads the journal.
 const KEPT: usize = 2560;
 
-/// Bytes of text kept of one room, so that long messages cost no more than short ones.
-const KEPT_TEXT: usize = 2 << 20;
+/// Bytes of JSON kept of one room, so that long messages cost no more than short ones.
+const KEPT_BYTES: usize = 2 << 20;
 
 /// The end of one room's log.
 #[derive(Debug)]
@@ -23,8 +23,17 @@ pub struct Tail {
 
 #[derive(Debug, Default)]
 struct Recent {
-    events: VecDeque<Arc<Event>>,
-    text: usize,
+    /// Each with how many bytes it takes.
+    events: VecDeque<(Arc<Event>, usize)>,
+    bytes: usize,
+}
+
+impl Recent {
+    fn drop_oldest(&mut self) {
+        if let Some((_, bytes)) = self.events.pop_front() {
+            self.bytes -= bytes;
+        }
+    }
 }
 
 impl Tail {
@@ -38,20 +47,17 @@ impl Tail {
     }
 
     /// Adds events that have just become durable.
-    pub(super) fn push(&self, events: Vec<Arc<Event>>, last_change: u64) {
+    pub(super) fn push(&self, events: Vec<(Arc<Event>, usize)>, last_change: u64) {
         // Whoever sees the new head sees its changes.
         self.last_change.fetch_max(last_change, Ordering::Release);
-        let Some(last) = events.last().map(|event| event.seq) else {
+        let Some(last) = events.last().map(|(event, _)| event.seq) else {
             return;
         };
         let mut recent = self.recent();
-        recent.text += events.iter().map(text_of).sum::<usize>();
+        recent.bytes += events.iter().map(|(_, bytes)| bytes).sum::<usize>();
         recent.events.extend(events);
-        while recent.events.len() > KEPT || recent.text > KEPT_TEXT {
-            let Some(oldest) = recent.events.pop_front() else {
-                break;
-            };
-            recent.text -= text_of(&oldest);
+        while recent.events.len() > KEPT || recent.bytes > KEPT_BYTES {
+            recent.drop_oldest();
         }
         drop(recent);
         self.head.send_replace(last);
@@ -63,12 +69,9 @@ impl Tail {
         while recent
             .events
             .front()
-            .is_some_and(|event| event.received < received)
+            .is_some_and(|(event, _)| event.received < received)
         {
-            let Some(oldest) = recent.events.pop_front() else {
-                break;
-            };
-            recent.text -= text_of(&oldest);
+            recent.drop_oldest();
         }
         if recent.events.is_empty() {
             recent.events.shrink_to_fit();
@@ -88,29 +91,19 @@ impl Tail {
     /// Up to `limit` events after `seq`; none when they are not kept here any more (or not there yet).
     pub fn after(&self, seq: u64, limit: usize) -> Option<Vec<Arc<Event>>> {
         let recent = self.recent();
-        let first = recent.events.front()?.seq;
+        let first = recent.events.front()?.0.seq;
         let skip = usize::try_from((seq + 1).checked_sub(first)?).ok()?;
         let events: Vec<_> = recent
             .events
             .iter()
             .skip(skip)
             .take(limit)
-            .cloned()
+            .map(|(event, _)| Arc::clone(event))
             .collect();
         (!events.is_empty()).then_some(events)
     }
 
     fn recent(&self) -> MutexGuard<'_, Recent> {
         self.recent.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// What makes events differ in size.
-fn text_of(event: &Arc<Event>) -> usize {
-    match &event.content {
-        Content::Message(message) => message.text.plain.len(),
-        Content::Edit(edit) => edit.text.plain.len(),
-        Content::Encrypted(encrypted) => encrypted.payload.len(),
-        _ => 0,
     }
 }

@@ -115,8 +115,8 @@ pub(super) struct Delta {
 /// What a commit has added to one room.
 #[derive(Debug, Default)]
 pub(crate) struct Fresh {
-    /// In order.
-    pub(crate) events: Vec<Arc<Event>>,
+    /// In order, each with how many bytes it takes.
+    pub(crate) events: Vec<(Arc<Event>, usize)>,
     /// The last of them that changes an earlier one; 0 when none does.
     pub(crate) last_change: u64,
 }

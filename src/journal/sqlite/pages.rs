@@ -16,6 +16,9 @@ const PAGE: u64 = 128;
 /// Pages kept.
 const PAGES: usize = 16;
 
+/// Bytes of JSON in the pages that are kept: one message may be as long as a whole page of others.
+const KEPT: usize = 4 << 20;
+
 /// The pages read last, newest first. Lanes that are behind in the same room read the same pages, so a page is parsed once for all of them.
 #[derive(Debug, Default)]
 pub(super) struct Pages(VecDeque<Page>);
@@ -26,6 +29,7 @@ struct Page {
     /// The page has the events after this one.
     before: u64,
     events: Arc<[Logged]>,
+    bytes: usize,
 }
 
 impl Pages {
@@ -57,8 +61,9 @@ impl Pages {
         before: u64,
         head: u64,
     ) -> Result<Arc<[Logged]>, rusqlite::Error> {
-        let found = match range(connection, room, before) {
-            Err(error) if is_damage(&error) => one_by_one(connection, room, before, head)?,
+        let (found, bytes) = match range(connection, room, before) {
+            // Damaged pages of the file are few; their events are not counted.
+            Err(error) if is_damage(&error) => (one_by_one(connection, room, before, head)?, 0),
             found => found?,
         };
         let events: Arc<[Logged]> = if found.len() < PAGE as usize {
@@ -73,7 +78,11 @@ impl Pages {
                 room,
                 before,
                 events: Arc::clone(&events),
+                bytes,
             });
+            while self.0.iter().map(|page| page.bytes).sum::<usize>() > KEPT {
+                self.0.pop_back();
+            }
         }
         Ok(events)
     }
@@ -105,16 +114,27 @@ pub(in crate::journal) fn is_damage(error: &rusqlite::Error) -> bool {
     )
 }
 
-fn range(connection: &Connection, room: i64, before: u64) -> Result<Vec<Logged>, rusqlite::Error> {
+/// A page, and how many bytes of JSON that is.
+fn range(
+    connection: &Connection,
+    room: i64,
+    before: u64,
+) -> Result<(Vec<Logged>, usize), rusqlite::Error> {
     let mut query = connection.prepare_cached(
         "SELECT place, json FROM events WHERE place > ?1 AND place <= ?2 ORDER BY place",
     )?;
     let mut rows = query.query([place(room, before), place(room, before + PAGE)])?;
-    let mut events = Vec::new();
+    let (mut events, mut bytes) = (Vec::new(), 0);
     while let Some(row) = rows.next()? {
-        events.push(parsed(seq_of(row.get(0)?), row.get_ref(1)?));
+        let json = row.get_ref(1)?;
+        bytes += json
+            .as_bytes_or_null()
+            .ok()
+            .flatten()
+            .map_or(0, <[u8]>::len);
+        events.push(parsed(seq_of(row.get(0)?), json));
     }
-    Ok(events)
+    Ok((events, bytes))
 }
 
 /// Around a damaged page of the file: what can be read is read.
@@ -166,5 +186,34 @@ fn parsed(seq: u64, json: ValueRef<'_>) -> Logged {
             Logged::Event(Arc::new(event))
         }
         Err(why) => Logged::Damaged { seq, why },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::journal::sqlite::Files;
+    use crate::journal::sqlite::schema::migrate;
+
+    #[test]
+    fn pages_of_long_events_are_kept_up_to_a_number_of_bytes() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let files = Files::open(dir.path()).expect("the files");
+        let mut connection = files.writer().expect("a connection");
+        migrate(&mut connection).expect("the tables");
+        let insert = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 640)
+            INSERT INTO events (place, id, channel, source_id, json)
+            SELECT (1 << 40) | i, CAST(i AS BLOB), 1, i, hex(zeroblob(iif(i <= 128, 100, 6000))) FROM n";
+        connection.execute(insert, []).expect("events");
+        let mut pages = Pages::default();
+        let kept: Vec<usize> = (0..5)
+            .map(|page| {
+                let events = pages.events(&connection, 1, page * PAGE, 640);
+                assert_eq!(events.expect("read").len(), PAGE as usize);
+                pages.0.len()
+            })
+            .collect();
+        // 12,000 bytes an event: two such pages, beside the short one as long as there is room.
+        assert_eq!(kept, [1, 2, 3, 2, 2]);
     }
 }

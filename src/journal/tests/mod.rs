@@ -395,3 +395,22 @@ async fn a_lane_that_is_behind_reads_the_log_page_by_page_without_a_gap() {
         "a page that was not full"
     );
 }
+
+#[tokio::test]
+async fn the_end_of_a_log_is_in_memory_up_to_a_number_of_bytes_whatever_they_say() {
+    let fixture = Fixture::new();
+    let (journal, _threads) = fixture.open();
+    for number in 1..=20 {
+        let mut message = Message::of(MessageKind::Text, Text::plain("short"));
+        let long = "x".repeat(200_000);
+        message.unknown.insert("long".to_owned(), long.into());
+        let entry = draft(number, Content::Message(message));
+        journal.append(append(vec![entry])).await;
+    }
+    let tail = journal.tail(fixture.room()).expect("a tail");
+    assert!(
+        tail.after(0, 64).is_none(),
+        "the first is on the disk alone"
+    );
+    assert!(tail.after(15, 64).is_some());
+}
