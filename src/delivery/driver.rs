@@ -180,7 +180,10 @@ impl Driver {
                 .min();
             tokio::select! {
                 biased;
-                () = durable(&mut self.writing) => self.written(),
+                written = durable(&mut self.writing) => {
+                    written?;
+                    self.written();
+                }
                 count = receipts.recv_many(&mut arrived, WINDOW_LIMIT) => {
                     debug_assert!(count > 0, "the lane holds a sender itself");
                 }
@@ -395,7 +398,7 @@ impl Driver {
     async fn farewell(mut self) -> Result<(), JournalError> {
         if let Some(write) = self.lane.take_farewell() {
             self.write(write).await?;
-            durable(&mut self.writing).await;
+            durable(&mut self.writing).await?;
         }
         Ok(())
     }
@@ -421,11 +424,12 @@ impl Driver {
     }
 }
 
-/// Waits for the write that is under way; for ever when there is none.
-async fn durable(writing: &mut Option<Writing>) {
+/// Waits for the write that is under way; for ever when there is none. A journal that ends without an answer has not written it.
+async fn durable(writing: &mut Option<Writing>) -> Result<(), JournalError> {
     match writing {
-        // A journal that ends without an answer is seen by the next write.
-        Some(writing) => drop((&mut writing.durable).await),
+        Some(writing) => (&mut writing.durable)
+            .await
+            .map_err(|_| JournalError::Closed),
         None => std::future::pending().await,
     }
 }
@@ -434,5 +438,24 @@ async fn wait_until(at: Option<Instant>) {
     match at {
         Some(at) => sleep_until(at).await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_write_that_the_journal_ends_without_answering_is_not_durable() {
+        let (done, durable_at) = oneshot::channel();
+        let mut writing = Some(Writing {
+            durable: durable_at,
+            done: 1,
+            tried: 1,
+            plans: Vec::new(),
+        });
+        drop(done);
+        let answer = durable(&mut writing).await;
+        assert!(matches!(answer, Err(JournalError::Closed)), "{answer:?}");
     }
 }

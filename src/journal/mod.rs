@@ -12,6 +12,7 @@ mod report;
 mod signals;
 mod sqlite;
 mod tail;
+mod vital;
 mod writer;
 
 use std::collections::{BTreeMap, HashMap};

@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::report::Prepared;
 use super::signals::Signals;
 use super::sqlite::{Committed, DeadAsk, Files, Fresh, Store, is_damage};
+use super::vital::Vital;
 use super::{Ask, JournalError, LaneId, LaneWrite, PATIENCE, Tails};
 use crate::metrics::Metrics;
 
@@ -60,6 +61,8 @@ impl Writer {
         thread::Builder::new()
             .name("journal".to_owned())
             .spawn(move || {
+                // In tests a panic is that test's alone.
+                let _vital = (!cfg!(test)).then_some(Vital);
                 self.run(asks);
                 drop(files);
             })
