@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use comity_bridge::NetworkName;
 use rusqlite::{TransactionBehavior, params};
 
+use super::pages::is_damage;
 use super::store::Store;
 
 /// How long a report may wait for what it refers to.
@@ -33,7 +34,16 @@ impl Store {
             kept.expired = self.expire(limit)?;
             kept.pages += kept.expired.len() as u64;
         }
-        let erased = self.erase()?;
+        let erased = match self.erase() {
+            Err(error) if is_damage(&error) => {
+                // Retention and the rest go on.
+                if !std::mem::replace(&mut self.retention.erasure_fails, true) {
+                    tracing::error!(%error, "what was taken back cannot be emptied: the journal is damaged there");
+                }
+                0
+            }
+            erased => erased?,
+        };
         let (forgotten, more) = self.forget_old()?;
         let shrunk = if more { 0 } else { self.shrink()? };
         kept.pages += erased + forgotten + shrunk;

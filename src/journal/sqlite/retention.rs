@@ -3,7 +3,7 @@
 //! How old an event is, is not read off it: a network or a clock that was wrong may have said anything. From time to time the journal marks how far each
 //! room is, by a clock of its own ([`Age`](super::age::Age)); what lies before a mark that is old enough is old.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -11,6 +11,8 @@ use comity_bridge::{Channel, RoomAddress};
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 
 use super::age::Age;
+use super::memory::Room;
+use super::pages::is_damage;
 use super::reader::Part;
 use super::store::Store;
 use super::{BLOCK_BITS, block_of, channel_names, place, seq_of};
@@ -38,6 +40,10 @@ pub(super) struct Retention {
     looked: Instant,
     /// The last look has left something to do.
     more: bool,
+    /// Rooms that nothing can be let go of in, since the file is damaged there.
+    damaged: HashSet<i64>,
+    /// It was said that what was taken back cannot be emptied.
+    pub(super) erasure_fails: bool,
 }
 
 impl Retention {
@@ -59,6 +65,8 @@ impl Retention {
             written: now,
             looked: Instant::now(),
             more: false,
+            damaged: HashSet::new(),
+            erasure_fails: false,
         })
     }
 }
@@ -144,27 +152,71 @@ impl Store {
         };
         let rooms: Vec<_> = self.memory.rooms.values().copied().collect();
         for room in rooms {
-            let old: Option<u64> = self
-                .connection
-                .prepare_cached("SELECT max(seq) FROM marks WHERE room = ?1 AND at <= ?2")?
-                .query_row([room.id, now.saturating_sub(keep)], |row| row.get(0))?;
-            let Some(old) = old else { continue };
-            let gone = self
-                .connection
-                .prepare_cached("SELECT gone FROM rooms WHERE id = ?1")?
-                .query_row([room.id], |row| row.get(0))?;
-            let progress = Progress {
-                room: room.id,
-                head: room.head,
-                gone,
-                finished: self.finished(room.id)?,
-            };
-            let forgotten = self.forget(progress, old)?;
-            if forgotten > 0 {
-                return Ok((written + forgotten, true));
+            if self.retention.damaged.contains(&room.id) {
+                continue;
+            }
+            match self.forget_in(room, now.saturating_sub(keep), written > 0) {
+                Ok(0) => {}
+                Ok(forgotten) => return Ok((written + forgotten, true)),
+                // It is that room's alone.
+                Err(error) if is_damage(&error) => {
+                    tracing::error!(room = room.id, %error, "the journal is damaged where a room's old events are: they are kept");
+                    self.retention.damaged.insert(room.id);
+                }
+                Err(error) => return Err(error),
             }
         }
         Ok((written, false))
+    }
+
+    /// Lets go of a few things in one room that were there before `limit`.
+    fn forget_in(&mut self, room: Room, limit: i64, letters: bool) -> Result<u64, rusqlite::Error> {
+        let gone = self
+            .connection
+            .prepare_cached("SELECT gone FROM rooms WHERE id = ?1")?
+            .query_row([room.id], |row| row.get(0))?;
+        // Their events are gone but for theirs; a minute more or less does not matter.
+        if letters {
+            let forgotten = self.forget_letters(room.id, gone, limit)?;
+            if forgotten > 0 {
+                return Ok(forgotten);
+            }
+        }
+        let old: Option<u64> = self
+            .connection
+            .prepare_cached("SELECT max(seq) FROM marks WHERE room = ?1 AND at <= ?2")?
+            .query_row([room.id, limit], |row| row.get(0))?;
+        let Some(old) = old else { return Ok(0) };
+        let progress = Progress {
+            room: room.id,
+            head: room.head,
+            gone,
+            finished: self.finished(room.id)?,
+        };
+        self.forget(progress, old)
+    }
+
+    /// Lets go of dead letters that were given up before `limit` and whose events would have been let go of, a step of it.
+    fn forget_letters(&mut self, room: i64, gone: u64, limit: i64) -> Result<u64, rusqlite::Error> {
+        let transaction = self
+            .connection
+            .transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let range = [place(room, 0), place(room, gone)];
+        let letters = transaction
+            .prepare_cached(
+                "UPDATE dead SET dropped = 1 WHERE (channel, place) IN
+                     (SELECT channel, place FROM dead
+                      WHERE place BETWEEN ?1 AND ?2 AND at <= ?3 AND NOT again AND NOT dropped LIMIT ?4)",
+            )?
+            .execute(params![range[0], range[1], limit, STEP])?;
+        if letters == 0 {
+            return Ok(0);
+        }
+        let_go(&transaction, room, gone)?;
+        transaction.commit()?;
+        self.rewritten.fetch_add(1, Ordering::Release);
+        tracing::info!(room, letters, "old dead letters were let go of");
+        Ok(u64::try_from(letters).unwrap_or(0))
     }
 
     fn rooms_to_mark(&self, now: i64, keep: i64) -> Result<Vec<(i64, u64)>, rusqlite::Error> {
@@ -190,12 +242,18 @@ impl Store {
     fn forget(&mut self, progress: Progress, old: u64) -> Result<u64, rusqlite::Error> {
         let Progress {
             room,
+            head,
             gone,
             finished,
-            ..
         } = progress;
         let whole_blocks = |seq: u64| (seq + 1) >> BLOCK_BITS << BLOCK_BITS;
-        let end = whole_blocks(old.min(finished).min(gone + STEP));
+        let end = old.min(finished).min(gone + STEP);
+        // All of it, where nothing is younger; a quiet room has no next block for a long time.
+        let end = if end == head {
+            head + 1
+        } else {
+            whole_blocks(end)
+        };
         let Some(mut upto) = end.checked_sub(1).filter(|upto| *upto > gone) else {
             return Ok(0);
         };
@@ -217,35 +275,41 @@ impl Store {
                 _ => return Ok(0),
             }
         }
-        let range = [place(room, 0), place(room, upto)];
-        let held = held(&transaction, range)?;
-        for (channel, _) in channel_names(&transaction)? {
-            forget_names(&transaction, channel, range, &held)?;
-        }
-        let forgotten = transaction
-            .prepare_cached(
-                "DELETE FROM events WHERE place BETWEEN ?1 AND ?2
-                     AND place NOT IN (SELECT place FROM dead WHERE place BETWEEN ?1 AND ?2 AND NOT dropped)",
-            )?
-            .execute(range)?;
-        for statement in [
-            "DELETE FROM changes WHERE target BETWEEN ?1 AND ?2",
-            "DELETE FROM redactions WHERE place BETWEEN ?1 AND ?2",
-            "DELETE FROM dead WHERE place BETWEEN ?1 AND ?2 AND dropped",
-        ] {
-            transaction.prepare_cached(statement)?.execute(range)?;
-        }
+        let forgotten = let_go(&transaction, room, upto)?;
         transaction
             .prepare_cached("DELETE FROM marks WHERE room = ?1 AND seq <= ?2")?
             .execute(params![room, upto])?;
         transaction
             .prepare_cached("UPDATE rooms SET gone = ?2, head = ?3 WHERE id = ?1")?
-            .execute(params![room, upto, progress.head])?;
+            .execute(params![room, upto, head])?;
         transaction.commit()?;
         self.rewritten.fetch_add(1, Ordering::Release);
         tracing::debug!(room, upto, forgotten, "old events were let go of");
         Ok(u64::try_from(forgotten).unwrap_or(0).max(1))
     }
+}
+
+/// Everything up to a place but dead letters; how many events that were.
+fn let_go(connection: &Connection, room: i64, upto: u64) -> Result<usize, rusqlite::Error> {
+    let range = [place(room, 0), place(room, upto)];
+    let held = held(connection, range)?;
+    for (channel, _) in channel_names(connection)? {
+        forget_names(connection, channel, range, &held)?;
+    }
+    let forgotten = connection
+            .prepare_cached(
+                "DELETE FROM events WHERE place BETWEEN ?1 AND ?2
+                     AND place NOT IN (SELECT place FROM dead WHERE place BETWEEN ?1 AND ?2 AND NOT dropped)",
+            )?
+            .execute(range)?;
+    for statement in [
+        "DELETE FROM changes WHERE target BETWEEN ?1 AND ?2",
+        "DELETE FROM redactions WHERE place BETWEEN ?1 AND ?2",
+        "DELETE FROM dead WHERE place BETWEEN ?1 AND ?2 AND dropped",
+    ] {
+        connection.prepare_cached(statement)?.execute(range)?;
+    }
+    Ok(forgotten)
 }
 
 /// Places of dead letters, by channel: what is written about them stays.
