@@ -31,6 +31,8 @@ pub(super) struct Writer {
     metrics: Metrics,
     /// Lane writes that are not durable yet. At most one a lane: a lane waits for its last one.
     lanes: Vec<LaneAsk>,
+    /// Those that touch what is damaged: tried again now and then, and nobody else waits for them.
+    stuck: Vec<LaneAsk>,
     failing: bool,
     /// Something could not be written because of what is in the file. That does not pass.
     damaged: bool,
@@ -51,6 +53,7 @@ impl Writer {
             signals,
             metrics,
             lanes: Vec::new(),
+            stuck: Vec::new(),
             failing: false,
             damaged: false,
         }
@@ -108,6 +111,9 @@ impl Writer {
             if !(appends.is_empty() && self.lanes.is_empty()) {
                 self.commit(appends);
             }
+            if tick || closing {
+                self.try_the_stuck();
+            }
             if closing {
                 return;
             }
@@ -157,17 +163,18 @@ impl Writer {
         prepared: Vec<Prepared>,
         replies: Vec<Option<oneshot::Sender<Option<Vec<Verdict>>>>>,
     ) {
-        for (lane, write, durable) in std::mem::take(&mut self.lanes) {
-            let begun = Instant::now();
-            let one = std::iter::once((lane, &write));
-            match self.store.commit(std::iter::empty(), one, |_| ()) {
-                Ok(committed) => {
-                    self.publish(committed, begun);
-                    durable.send(()).ok();
-                }
-                Err(error) => {
+        for ask in std::mem::take(&mut self.lanes) {
+            if let Some((error, ask)) = self.alone(ask) {
+                if JournalError::is_passing(&error) {
                     self.failed(&error);
-                    self.lanes.push((lane, write, durable));
+                    self.lanes.push(ask);
+                } else {
+                    let lane = ask.0;
+                    tracing::error!(?lane, %error, "what a lane says touches what is damaged: that lane waits, the others go on");
+                    if is_damage(&error) {
+                        self.failed(&error);
+                    }
+                    self.stuck.push(ask);
                 }
             }
         }
@@ -183,6 +190,31 @@ impl Writer {
                     self.failed(&error);
                     reply.into_iter().for_each(refuse);
                 }
+            }
+        }
+    }
+
+    /// Commits what one lane says; gives it back when that cannot be.
+    fn alone(&mut self, (lane, write, durable): LaneAsk) -> Option<(rusqlite::Error, LaneAsk)> {
+        let begun = Instant::now();
+        let one = std::iter::once((lane, &write));
+        match self.store.commit(std::iter::empty(), one, |_| ()) {
+            Ok(committed) => {
+                self.publish(committed, begun);
+                durable.send(()).ok();
+                None
+            }
+            Err(error) => Some((error, (lane, write, durable))),
+        }
+    }
+
+    /// Somebody may have mended the file, or the damage is one that comes and goes.
+    fn try_the_stuck(&mut self) {
+        for ask in std::mem::take(&mut self.stuck) {
+            let lane = ask.0;
+            match self.alone(ask) {
+                Some((_, ask)) => self.stuck.push(ask),
+                None => tracing::info!(?lane, "the lane's damaged place takes writes again"),
             }
         }
     }

@@ -127,9 +127,9 @@ impl Reader {
             done,
             tried: tried.max(done),
             head,
-            troubles: self.troubles(id)?,
-            again: self.again(id)?,
-            folded: self.folded(id, done)?,
+            troubles: unless_damaged(channel, self.troubles(id))?,
+            again: unless_damaged(channel, self.again(id))?,
+            folded: unless_damaged(channel, self.folded(id, done))?,
         };
         Ok((id, start))
     }
@@ -343,6 +343,20 @@ impl Reader {
         ];
         let rows = query.query_map(range, |row| row.get(0).map(seq_of))?;
         rows.collect()
+    }
+}
+
+/// A lane goes on without what is known of single events; then everything that it may have handed over is in doubt.
+fn unless_damaged<T>(
+    channel: &Channel,
+    rows: Result<Vec<T>, rusqlite::Error>,
+) -> Result<Vec<T>, rusqlite::Error> {
+    match rows {
+        Err(error) if is_damage(&error) => {
+            tracing::error!(%channel, %error, "the journal is damaged where it says what failed in the channel: what may have been tried there is looked for first");
+            Ok(Vec::new())
+        }
+        rows => rows,
     }
 }
 

@@ -24,6 +24,37 @@ impl Fixture {
     }
 }
 
+impl Fixture {
+    fn overwrite(&self, page: usize) {
+        let file = OpenOptions::new()
+            .write(true)
+            .open(self.database())
+            .expect("open");
+        file.write_all_at(&[0xff; 4096], page as u64 * 4096)
+            .expect("write");
+    }
+
+    /// Overwrites the page that has the 250th event's text.
+    fn damage_the_250th(&self) {
+        let bytes = std::fs::read(self.database()).expect("read");
+        let needle = b"\"line 250\"";
+        let found = bytes
+            .windows(needle.len())
+            .position(|window| window == needle);
+        self.overwrite(found.expect("the text is in the file") / 4096);
+    }
+
+    fn damage_table(&self, name: &str) {
+        let connection = rusqlite::Connection::open(self.database()).expect("open");
+        let sql = "SELECT rootpage FROM sqlite_schema WHERE name = ?1";
+        let root: usize = connection
+            .query_row(sql, [name], |row| row.get(0))
+            .expect("read");
+        drop(connection);
+        self.overwrite(root - 1);
+    }
+}
+
 /// The whole log, page by page.
 async fn read_all(journal: &Journal, lane: LaneId) -> Vec<Logged> {
     let mut log: Vec<Logged> = Vec::new();
@@ -89,20 +120,7 @@ async fn a_row_that_is_no_event_has_its_place_in_the_log_and_hides_no_other() {
 async fn a_page_that_cannot_be_read_takes_no_other_with_it() {
     let fixture = Fixture::new();
     fixture.filled(1..=500).await;
-    // Overwrites the page that has the 250th event's text.
-    let bytes = std::fs::read(fixture.database()).expect("read");
-    let needle = b"\"line 250\"";
-    let found = bytes
-        .windows(needle.len())
-        .position(|window| window == needle);
-    let page = found.expect("the text is in the file") / 4096;
-    let file = OpenOptions::new()
-        .write(true)
-        .open(fixture.database())
-        .expect("open");
-    file.write_all_at(&[0xff; 4096], page as u64 * 4096)
-        .expect("write");
-    drop(file);
+    fixture.damage_the_250th();
 
     let (journal, _threads) = fixture.open();
     let [lane, _] = fixture.lanes(&journal).await;
@@ -129,30 +147,13 @@ async fn a_page_that_cannot_be_read_takes_no_other_with_it() {
 async fn a_commit_that_touches_what_is_damaged_is_refused_and_others_are_not() {
     let fixture = Fixture::new();
     fixture.filled(1..=2000).await;
-    let bytes = std::fs::read(fixture.database()).expect("read");
-    let connection = rusqlite::Connection::open(fixture.database()).expect("open");
-    let root: usize = connection
-        .query_row(
-            "SELECT rootpage FROM sqlite_schema WHERE name = 'natives'",
-            [],
-            |row| row.get(0),
-        )
-        .expect("read");
-    drop(connection);
-    let file = OpenOptions::new()
-        .write(true)
-        .open(fixture.database())
-        .expect("open");
-    assert!(bytes.len() > root * 4096);
-    file.write_all_at(&[0xff; 4096], (root as u64 - 1) * 4096)
-        .expect("write");
-    drop(file);
-    let metrics = Metrics::new([]);
+    fixture.damage_table("natives");
+    let metrics = Metrics::new([&network()]);
     let config = JournalConfig::default();
     let (journal, _threads) =
         Journal::open(fixture.dir.path(), &fixture.rooms, &config, metrics.clone())
             .expect("the journal opens");
-    let [lane, _] = fixture.lanes(&journal).await;
+    let [lane, other] = fixture.lanes(&journal).await;
     let thaw = journal.freeze().await;
     let shown = LaneWrite {
         done: 1,
@@ -165,8 +166,17 @@ async fn a_commit_that_touches_what_is_damaged_is_refused_and_others_are_not() {
     let (lucky, ()) = tokio::join!(lucky, async { drop(thaw) });
     assert_eq!(lucky, Some(vec![Verdict::Accepted(id(2001))]));
     assert!(unlucky.try_recv().is_err(), "kept, not durable");
+    // A second waits for each failure of the disk; damage is not waited for.
+    let begun = std::time::Instant::now();
+    for number in 2002..2022 {
+        let taken = journal.append(append(vec![said(number)])).await;
+        assert_eq!(taken, Some(vec![Verdict::Accepted(id(number))]));
+        finish(&journal, other, number).await;
+    }
+    assert!(begun.elapsed() < Duration::from_secs(10), "no round waits");
     let writable = metrics.is_journal_writable();
     assert!(!writable, "people are told");
+    assert!(unlucky.try_recv().is_err(), "still kept");
 }
 
 #[tokio::test]
@@ -189,4 +199,75 @@ async fn a_file_that_is_no_journal_is_refused_with_its_name_and_left_as_it_is() 
         "{error}"
     );
     assert_eq!(std::fs::read(fixture.database()).expect("read"), before);
+}
+
+#[tokio::test]
+async fn a_lane_begins_where_what_is_known_of_single_events_cannot_be_read() {
+    for table in ["troubles", "dead", "folded"] {
+        let fixture = Fixture::new();
+        fixture.filled(1..=5).await;
+        let (journal, threads) = fixture.open();
+        let [lane, _] = fixture.lanes(&journal).await;
+        let tried = LaneWrite {
+            done: 1,
+            tried: 4,
+            ..LaneWrite::default()
+        };
+        write(&journal, lane, tried).await;
+        drop(journal);
+        threads.join();
+        let connection = rusqlite::Connection::open(fixture.database()).expect("open");
+        connection
+            .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+            .expect("a checkpoint");
+        drop(connection);
+        fixture.damage_table(table);
+        let (journal, _threads) = fixture.open();
+        let home = channel("home/!r");
+        let (_, start) = journal.lane(fixture.room(), &home).await.expect(table);
+        assert_eq!((start.done, start.tried, start.head), (1, 4, 5), "{table}");
+    }
+}
+
+#[tokio::test]
+async fn a_room_that_is_damaged_keeps_no_other_from_letting_go() {
+    let mut fixture = Fixture::new();
+    fixture.filled(1..=500).await;
+    fixture.damage_the_250th();
+    let other: RoomAddress = "#other@gw1.example".parse().expect("a room");
+    fixture.rooms.push((other.clone(), Vec::new()));
+    let config = JournalConfig {
+        keep: Some(Duration::from_secs(24 * 3600)),
+        ..JournalConfig::default()
+    };
+    let (journal, _threads) = Journal::open(
+        fixture.dir.path(),
+        &fixture.rooms,
+        &config,
+        Metrics::new([]),
+    )
+    .expect("the journal opens");
+    let lanes = fixture.lanes(&journal).await;
+    for lane in lanes {
+        finish(&journal, lane, 500).await;
+    }
+    let elsewhere = (501..=510).map(|number| match said(number) {
+        Entry::Event(mut draft) => {
+            draft.room = other.clone();
+            Entry::Event(draft)
+        }
+        entry => entry,
+    });
+    journal.append(append(elsewhere.collect())).await;
+    let left: u64 = journal
+        .in_store(|store| {
+            for _ in 0..72 {
+                store.pass(Duration::from_secs(3600));
+            }
+            let count = "SELECT count(*) FROM events WHERE place >= 2 << 40";
+            let left = store.connection().query_row(count, [], |row| row.get(0));
+            left.expect("read")
+        })
+        .await;
+    assert_eq!(left, 0);
 }
