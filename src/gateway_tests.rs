@@ -218,15 +218,11 @@ async fn a_delivery_given_up_is_a_dead_letter_and_its_successor_goes_on() {
         lines(&world.network("two").wait_shown(ROOM, 1).await),
         ["good"]
     );
-    let (room, channel) = (
-        "#room@gw1.example".parse().expect("a room"),
-        "two/#room".parse().expect("a channel"),
-    );
-    let (lane, _) = gateway.journal.lane(&room, &channel).await.expect("a lane");
     let metrics = gateway.metrics().clone();
     let journal = gateway.journal.clone();
     gateway.stop().await;
-    let letters = journal.dead_letters(lane).await.expect("read");
+    let letters = journal.dead_list(Default::default(), Default::default(), 10);
+    let letters = letters.await.expect("read");
     assert_eq!(
         letters
             .iter()
@@ -488,5 +484,68 @@ async fn a_dead_letter_is_shown_when_the_operator_asks_for_another_attempt() {
     while ask(&gateway, "GET", "/v1/dead?network=two").await.1["dead"][0].is_object() {
         tokio::task::yield_now().await;
     }
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pile_of_dead_letters_is_tried_again_to_its_end_and_the_living_go_between() {
+    const PILE: usize = 600;
+    let world = World::new();
+    let two = world.network("two");
+    two.set_capabilities(Capabilities::default());
+    for _ in 0..PILE {
+        two.next(Reaction::GiveUp(DeliveryError::Forbidden("+m".to_owned())));
+    }
+    let gateway = world.gateway().await;
+    for number in 0..PILE {
+        world
+            .network("one")
+            .say(ROOM, "alice", &format!("bad-{number}"));
+    }
+    world.network("one").say(ROOM, "alice", "first");
+    two.wait_shown(ROOM, 1).await;
+    while ask(&gateway, "GET", "/v1/dead?network=two&limit=1000")
+        .await
+        .1["dead"]
+        .as_array()
+        .map(Vec::len)
+        != Some(PILE)
+    {
+        tokio::task::yield_now().await;
+    }
+    let asked = ask(&gateway, "POST", "/v1/dead/retry?all=true").await.1;
+    assert_eq!(asked["count"], PILE);
+    world.network("one").say(ROOM, "alice", "living");
+    let shown = two.wait_shown(ROOM, PILE + 2).await;
+    let shown = lines(&shown);
+    let living = shown.iter().position(|line| *line == "living");
+    assert!(living.is_some_and(|at| at < PILE / 2), "{living:?}");
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_letter_of_a_channel_that_is_not_configured_any_more_can_be_dropped_only() {
+    let world = World::new();
+    world
+        .network("three")
+        .next(Reaction::GiveUp(DeliveryError::Forbidden("+m".to_owned())));
+    let gateway = world.gateway().await;
+    world.network("one").say(ROOM, "alice", "bad");
+    while !ask(&gateway, "GET", "/v1/dead").await.1["dead"][0].is_object() {
+        tokio::task::yield_now().await;
+    }
+    gateway.stop().await;
+    let config = sample::scripted(world.kind, world.dir.path(), &["one", "two"]);
+    let gateway = Gateway::start(config).await.expect("the gateway starts");
+    let (status, answer) = ask(&gateway, "POST", "/v1/dead/retry?all=true").await;
+    assert_eq!(status, 404, "{answer}");
+    assert!(
+        answer["error"]
+            .as_str()
+            .is_some_and(|e| e.contains("not in the configuration")),
+        "{answer}"
+    );
+    let (_, answer) = ask(&gateway, "POST", "/v1/dead/drop?all=true").await;
+    assert_eq!(answer["count"], 1);
     gateway.stop().await;
 }

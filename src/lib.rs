@@ -21,6 +21,7 @@ pub mod cli;
 pub mod config;
 pub mod delivery;
 pub mod gateway;
+mod grumbles;
 pub mod http;
 pub mod journal;
 pub mod metrics;

@@ -209,21 +209,6 @@ impl Metrics {
         self.network(network).refused(reason);
     }
 
-    /// A delivery was shown, this long after its event was committed.
-    pub fn event_out(&self, network: &NetworkName, latency: Duration) {
-        self.network(network).event_out(latency);
-    }
-
-    /// A delivery will be tried again.
-    pub fn retry(&self, network: &NetworkName, reason: &'static str) {
-        self.network(network).retry(reason);
-    }
-
-    /// A delivery was given up.
-    pub fn dead_letter(&self, network: &NetworkName, reason: &'static str) {
-        self.network(network).dead_letter(reason);
-    }
-
     /// A network reported what was an event already.
     pub fn duplicate(&self, network: &NetworkName) {
         self.network(network).duplicate();
@@ -595,9 +580,9 @@ mod tests {
         handle.refused("malformed");
         metrics.refused(&libera, "malformed");
         metrics.refused(&libera, "loop");
-        metrics.retry(&libera, "rate_limited");
-        metrics.dead_letter(&libera, "too_large");
-        metrics.event_out(&libera, Duration::from_millis(3));
+        metrics.network(&libera).retry("rate_limited");
+        metrics.network(&libera).dead_letter("too_large");
+        metrics.network(&libera).event_out(Duration::from_millis(3));
         metrics.duplicate(&libera);
         metrics.reconnect(&libera);
         metrics.network_online(&libera, true);

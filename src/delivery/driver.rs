@@ -27,6 +27,7 @@ use super::lane::{Failure, Lane, Need, Note, Write};
 use super::notice::{Courtesy, Teller};
 use crate::board::{ChannelBoard, Step, StepKind};
 use crate::config::DeliveryConfig;
+use crate::grumbles::{Grumble, Grumbles};
 use crate::journal::{Journal, JournalError, LaneId, Logged, Tail};
 use crate::metrics::NetworkMetrics;
 use outside::{Now, Outside};
@@ -89,10 +90,13 @@ struct Driver {
     ages: Ages,
     share: Share,
     teller: Teller,
+    grumbles: Grumbles,
     backoff: Backoff,
     retry_at: Option<Instant>,
     again_backoff: Backoff,
     again_at: Option<Instant>,
+    /// A letter had the last turn: now it is a message's, if there is one.
+    after_letter: bool,
     /// The dead letter that is being tried again, and since when.
     again_since: Option<(u64, Instant)>,
     /// When to look again though nothing has happened.
@@ -128,10 +132,12 @@ impl LaneTask {
             ages: Ages::new(self.clock.clone()),
             share: Share::new(Arc::clone(&self.budget)),
             teller: Teller::new(Arc::clone(&self.courtesy), channel.clone()),
+            grumbles: Grumbles::default(),
             backoff: backoff(),
             retry_at: None,
             again_backoff: backoff(),
             again_at: None,
+            after_letter: false,
             again_since: None,
             look_at: None,
             stuck_since: Instant::now(),
@@ -166,6 +172,9 @@ impl Driver {
             }
             let last = *head.borrow_and_update();
             self.look_at = None;
+            if self.lane.wants_more_letters() {
+                self.take_up_letters().await?;
+            }
             self.fill(last, now).await?;
             if self.writing.is_none() {
                 self.begin_write().await?;
@@ -217,9 +226,20 @@ impl Driver {
             self.again_at = None;
         }
         if self.now.again {
-            let letters = self.task.journal.again(self.task.id).await?;
-            self.lane.try_again(&letters);
+            self.take_up_letters().await?;
             self.again_at = None;
+        }
+        Ok(())
+    }
+
+    async fn take_up_letters(&mut self) -> Result<(), JournalError> {
+        let letters = self.task.journal.again(self.task.id).await;
+        match letters {
+            Err(error) if error.is_damage() => {
+                tracing::error!(channel = %self.task.channel, %error, "dead letters cannot be read");
+                self.lane.try_again(&[]);
+            }
+            letters => self.lane.try_again(&letters?),
         }
         Ok(())
     }
@@ -303,6 +323,7 @@ impl Driver {
         tracing::trace!(channel = %self.task.channel, seq, took_ms = took, "shown");
         if self.again_since.is_some_and(|(again, _)| again == seq) {
             self.again_since = None;
+            self.again_backoff.reset();
             self.task.metrics.revived();
             tracing::info!(channel = %self.task.channel, seq, "a dead letter was shown after all");
         }
@@ -310,7 +331,7 @@ impl Driver {
 
     /// Says that an event was given up, to operator and author.
     fn buried(&mut self, seq: u64, event: Option<&Event>, why: &DeliveryError, now: Timestamp) {
-        tracing::error!(channel = %self.task.channel, seq, %why, "given up, kept as a dead letter");
+        self.say_buried(seq, why);
         self.task.metrics.dead_letter(why.reason());
         self.step(
             seq,
@@ -329,6 +350,26 @@ impl Driver {
             self.task.metrics.told();
             self.lane.say(notice);
         }
+    }
+
+    /// Whoever rules a channel may have everything given up there.
+    fn say_buried(&self, seq: u64, why: &DeliveryError) {
+        let channel = &self.task.channel;
+        let reason = why.reason();
+        match self
+            .grumbles
+            .hear(channel.network(), reason, Instant::now())
+        {
+            Grumble::Silence => return,
+            Grumble::Line { left_out: 0 } => {}
+            Grumble::Line { left_out } => {
+                tracing::error!(%channel, reason, left_out, "more were given up than were logged");
+            }
+            Grumble::LastLine => {
+                tracing::error!(%channel, reason, "more that are given up for this reason are counted, not logged, for a minute");
+            }
+        }
+        tracing::error!(%channel, seq, %why, "given up, kept as a dead letter");
     }
 
     fn settle(&mut self) {

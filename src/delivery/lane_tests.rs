@@ -1,4 +1,5 @@
 use super::*;
+use crate::journal::AGAIN;
 
 const NOW: Timestamp = Timestamp(1);
 
@@ -271,4 +272,34 @@ fn a_message_and_the_changes_shown_within_it_are_finished_together() {
     lane.receipt(2, finish(Outcome::Shown), NOW);
     let write = commit(&mut lane).expect("a write");
     assert_eq!((write.done, &*write.folded), (0, &[2, 5][..]));
+}
+
+#[test]
+fn letters_are_taken_up_in_pages_and_those_of_an_earlier_run_are_in_doubt_to_the_last() {
+    let letters = |seqs: std::ops::RangeInclusive<u64>| -> Vec<DeadLetter> {
+        let letter = |seq| DeadLetter {
+            seq,
+            ..DeadLetter::default()
+        };
+        seqs.map(letter).collect()
+    };
+    let full = AGAIN as u64;
+    let mut lane = Lane::new(LaneStart {
+        done: 2 * full,
+        tried: 2 * full,
+        head: 2 * full,
+        again: letters(1..=full),
+        ..LaneStart::default()
+    });
+    for seq in 1..=full {
+        assert!(!lane.wants_more_letters());
+        assert_eq!(lane.next_again(), Some(seq));
+        assert!(lane.hand_over_again(seq, Vec::new()).doubt);
+        lane.receipt(seq, finish(Outcome::Shown), NOW);
+    }
+    assert!(lane.wants_more_letters());
+    lane.try_again(&letters(full + 1..=full + 1));
+    assert!(lane.is_again_in_doubt(full + 1), "it may have been out");
+    lane.try_again(&letters(full + 2..=full + 2));
+    assert!(!lane.is_again_in_doubt(full + 2), "asked for in this run");
 }

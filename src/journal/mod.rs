@@ -38,7 +38,7 @@ pub use tail::Tail;
 
 use report::Prepared;
 use signals::Signals;
-use sqlite::DeadAsk;
+use sqlite::{DeadAsk, DeadLetters};
 
 use crate::config::JournalConfig;
 use crate::metrics::Metrics;
@@ -115,6 +115,15 @@ impl JournalError {
         }
     }
 
+    /// True when what was written is not there any more: trying again does not help.
+    pub fn is_damage(&self) -> bool {
+        match self {
+            JournalError::Damaged { .. } => true,
+            JournalError::Store(error) => sqlite::is_damage(error),
+            _ => false,
+        }
+    }
+
     /// True for what may be over in a moment: the disk is full, or answers with errors.
     fn is_passing(error: &rusqlite::Error) -> bool {
         matches!(
@@ -135,13 +144,16 @@ impl JournalError {
 /// How long to wait before trying again when the disk does not give or take.
 const PATIENCE: Duration = Duration::from_secs(1);
 
+/// Dead letters that a lane takes up at once to try them again.
+pub const AGAIN: usize = 256;
+
 /// The end of each room's log, in memory.
 type Tails = Arc<BTreeMap<RoomAddress, Arc<Tail>>>;
 
 enum Ask {
     Append(Prepared, oneshot::Sender<Option<Vec<Verdict>>>),
     Lane(LaneId, LaneWrite, oneshot::Sender<()>),
-    Dead(DeadAsk, oneshot::Sender<Option<bool>>),
+    Dead(DeadAsk, oneshot::Sender<Option<usize>>),
     /// Time to keep house.
     Tick,
     Close,
@@ -315,9 +327,16 @@ impl Journal {
         self.signals.of(lane)
     }
 
-    /// The dead letters of a lane for which another attempt was asked. To be answered with `revived` or with a new letter.
+    /// The first dead letters of a lane for which another attempt was asked, [`AGAIN`] of them at the most. To be answered with `revived` or with
+    /// a new letter.
     pub async fn again(&self, lane: LaneId) -> Result<Vec<DeadLetter>, JournalError> {
         self.read(move |reader| reader.again(lane)).await
+    }
+
+    /// True while another attempt at this dead letter of a lane is asked for.
+    pub async fn is_asked_again(&self, lane: LaneId, seq: u64) -> Result<bool, JournalError> {
+        self.read(move |reader| reader.is_asked_again(lane, seq))
+            .await
     }
 
     /// How an earlier attempt of this lane split the event, and how far it got.
@@ -339,11 +358,6 @@ impl Journal {
     pub async fn remembered(&self, network: &NetworkName) -> Result<Remembered, JournalError> {
         let network = network.clone();
         self.read(move |reader| reader.remembered(&network)).await
-    }
-
-    /// The deliveries of a lane that were given up.
-    pub async fn dead_letters(&self, lane: LaneId) -> Result<Vec<DeadLetter>, JournalError> {
-        self.read(move |reader| reader.dead_letters(lane)).await
     }
 
     /// The dead letters of all lanes, a page at a time: those after `after`, in an order that does not change.
@@ -374,26 +388,28 @@ impl Journal {
         channel: &Channel,
         event: EventId,
     ) -> Result<bool, JournalError> {
-        self.dead(channel, event, true).await
+        let one = DeadLetters::Of(channel.clone(), event);
+        Ok(self.dead(one, true).await? > 0)
     }
 
     /// Takes a dead letter out of the list; it will never be shown. False when there is none.
     pub async fn dead_drop(&self, channel: &Channel, event: EventId) -> Result<bool, JournalError> {
-        self.dead(channel, event, false).await
+        let one = DeadLetters::Of(channel.clone(), event);
+        Ok(self.dead(one, false).await? > 0)
     }
 
-    async fn dead(
+    /// The same with a page of them, also where the event itself is gone: `again` for another attempt. How many were there.
+    pub async fn dead_change(
         &self,
-        channel: &Channel,
-        event: EventId,
+        letters: Vec<DeadPlace>,
         again: bool,
-    ) -> Result<bool, JournalError> {
+    ) -> Result<usize, JournalError> {
+        self.dead(DeadLetters::At(letters), again).await
+    }
+
+    async fn dead(&self, letters: DeadLetters, again: bool) -> Result<usize, JournalError> {
         let (reply, answer) = oneshot::channel();
-        let ask = DeadAsk {
-            channel: channel.clone(),
-            event,
-            again,
-        };
+        let ask = DeadAsk { letters, again };
         self.asks
             .send(Ask::Dead(ask, reply))
             .await

@@ -37,7 +37,7 @@ pub struct LaneWrite {
 }
 
 /// A delivery given up.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct DeadLetter {
     /// The event.
     pub seq: u64,

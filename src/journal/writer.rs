@@ -1,6 +1,6 @@
 //! The writing thread: gathers while a commit runs, commits once for all, then answers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
@@ -22,6 +22,7 @@ const GROUP: usize = 512;
 
 type LaneAsk = (LaneId, LaneWrite, oneshot::Sender<()>);
 type AppendAsk = (Prepared, oneshot::Sender<Option<Vec<Verdict>>>);
+type LetterAsk = (DeadAsk, oneshot::Sender<Option<usize>>);
 
 pub(super) struct Writer {
     store: Store,
@@ -88,18 +89,19 @@ impl Writer {
                     group.push(ask);
                 }
                 if group.is_empty() && asks.is_closed() {
-                    self.commit(Vec::new());
+                    self.commit(Vec::new(), Vec::new());
                     return;
                 }
             }
             let mut appends = Vec::new();
+            let mut letters = Vec::new();
             let mut closing = false;
             let mut tick = false;
             for ask in group.drain(..) {
                 match ask {
                     Ask::Append(append, reply) => appends.push((append, reply)),
                     Ask::Lane(lane, write, durable) => self.lanes.push((lane, write, durable)),
-                    Ask::Dead(ask, reply) => self.dead(&ask, reply),
+                    Ask::Dead(ask, reply) => letters.push((ask, reply)),
                     Ask::Tick => tick = true,
                     Ask::Close => closing = true,
                     #[cfg(test)]
@@ -108,8 +110,8 @@ impl Writer {
                     Ask::Do(ask) => ask(&mut self.store),
                 }
             }
-            if !(appends.is_empty() && self.lanes.is_empty()) {
-                self.commit(appends);
+            if !(appends.is_empty() && letters.is_empty() && self.lanes.is_empty()) {
+                self.commit(appends, letters);
             }
             if tick || closing {
                 self.try_the_stuck();
@@ -123,7 +125,7 @@ impl Writer {
         }
     }
 
-    fn commit(&mut self, mut appends: Vec<AppendAsk>) {
+    fn commit(&mut self, mut appends: Vec<AppendAsk>, letters: Vec<LetterAsk>) {
         let begun = Instant::now();
         let early = failpoint::is_set("journal.ack_early");
         let lanes = self.lanes.iter().map(|(lane, write, _)| (*lane, write));
@@ -133,16 +135,20 @@ impl Writer {
             prepared.push(append);
             replies.push(Some(reply));
         }
-        let committed = self.store.commit(prepared.iter_mut(), lanes, |verdicts| {
-            if early {
-                answer(&mut replies, verdicts.to_vec());
-                // Long enough for a kill to find what was promised and is not there.
-                thread::sleep(Duration::from_millis(20));
-            }
-        });
+        let asks = letters.iter().map(|(ask, _)| ask);
+        let committed = self
+            .store
+            .commit(prepared.iter_mut(), lanes, asks, |verdicts| {
+                if early {
+                    answer(&mut replies, verdicts.to_vec());
+                    // Long enough for a kill to find what was promised and is not there.
+                    thread::sleep(Duration::from_millis(20));
+                }
+            });
         match committed {
-            Ok(committed) => {
+            Ok(mut committed) => {
                 self.succeeded();
+                self.tell(letters, std::mem::take(&mut committed.dead));
                 let verdicts = self.publish(committed, begun);
                 answer(&mut replies, verdicts);
                 for (_, _, durable) in self.lanes.drain(..) {
@@ -152,9 +158,15 @@ impl Writer {
             Err(error) if JournalError::is_passing(&error) => {
                 self.failed(&error);
                 replies.into_iter().flatten().for_each(refuse);
+                for (_, reply) in letters {
+                    reply.send(None).ok();
+                }
             }
             // One of them has touched what is damaged: the others need not wait for it.
-            Err(_) => self.one_by_one(prepared, replies),
+            Err(_) => {
+                self.letters_alone(letters);
+                self.one_by_one(prepared, replies);
+            }
         }
     }
 
@@ -181,7 +193,10 @@ impl Writer {
         for (mut append, reply) in prepared.into_iter().zip(replies) {
             let begun = Instant::now();
             let one = std::iter::once(&mut append);
-            match self.store.commit(one, std::iter::empty(), |_| ()) {
+            match self
+                .store
+                .commit(one, std::iter::empty(), std::iter::empty(), |_| ())
+            {
                 Ok(committed) => {
                     let verdicts = self.publish(committed, begun);
                     answer(&mut [reply], verdicts);
@@ -198,7 +213,10 @@ impl Writer {
     fn alone(&mut self, (lane, write, durable): LaneAsk) -> Option<(rusqlite::Error, LaneAsk)> {
         let begun = Instant::now();
         let one = std::iter::once((lane, &write));
-        match self.store.commit(std::iter::empty(), one, |_| ()) {
+        match self
+            .store
+            .commit(std::iter::empty(), one, std::iter::empty(), |_| ())
+        {
             Ok(committed) => {
                 self.publish(committed, begun);
                 durable.send(()).ok();
@@ -219,18 +237,30 @@ impl Writer {
         }
     }
 
-    fn dead(&mut self, ask: &DeadAsk, reply: oneshot::Sender<Option<bool>>) {
-        match self.store.dead(ask) {
-            Ok(lane) => {
-                self.pages.fetch_add(1, Ordering::Relaxed);
-                reply.send(Some(lane.is_some())).ok();
-                if let Some(lane) = lane.filter(|_| ask.again) {
-                    self.signals.of(lane).notify_one();
+    fn letters_alone(&mut self, letters: Vec<LetterAsk>) {
+        for (ask, reply) in letters {
+            let none = std::iter::empty();
+            let one = std::iter::once(&ask);
+            match self.store.commit(std::iter::empty(), none, one, |_| ()) {
+                Ok(committed) => self.tell(vec![(ask, reply)], committed.dead),
+                Err(error) => {
+                    tracing::error!(%error, "what was asked about a dead letter touches what is damaged in the journal");
+                    reply.send(None).ok();
                 }
             }
-            Err(error) => {
-                self.failed(&error);
-                reply.send(None).ok();
+        }
+    }
+
+    /// Answers what people asked for, and wakes the lanes that have to do it.
+    fn tell(&self, letters: Vec<LetterAsk>, lanes: Vec<Vec<LaneId>>) {
+        for ((ask, reply), lanes) in letters.into_iter().zip(lanes) {
+            self.pages.fetch_add(lanes.len() as u64, Ordering::Relaxed);
+            reply.send(Some(lanes.len())).ok();
+            if ask.again {
+                let lanes: HashSet<LaneId> = lanes.into_iter().collect();
+                lanes
+                    .into_iter()
+                    .for_each(|lane| self.signals.of(lane).notify_one());
             }
         }
     }

@@ -14,13 +14,13 @@ use tokio::time::Instant;
 
 use super::Router;
 use super::gaps;
-use super::grumbles::{Grumble, Grumbles};
 use super::loop_guard::{Breaker, Finding};
 use super::pace::Pace;
 use super::pauses::Pauses;
 use super::quota::{Quota, Turn};
 use crate::board::Board;
 use crate::config::Config;
+use crate::grumbles::{Grumble, Grumbles};
 use crate::journal::{Append, Entry, Journal};
 use crate::metrics::Metrics;
 

@@ -5,7 +5,6 @@
 //! [`Gate`]: how much waits, and what was said lately.
 
 mod gaps;
-mod grumbles;
 mod identity;
 mod intake;
 mod loop_guard;

@@ -35,12 +35,34 @@ enum Fate {
     Bury(DeliveryError),
     /// What it refers to is still on its way.
     Wait,
+    /// Nobody wants the letter tried again any more.
+    Gone,
+}
+
+/// What is damaged in the journal costs the event that needs it, not the lane.
+fn or_damaged(fate: Result<Fate, JournalError>) -> Result<Fate, JournalError> {
+    match fate {
+        Err(error) if error.is_damage() => Ok(Fate::Bury(DeliveryError::Damaged(told(&error)))),
+        fate => fate,
+    }
+}
+
+/// An error with its cause.
+fn told(error: &dyn std::error::Error) -> String {
+    match error.source() {
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
+    }
 }
 
 impl Driver {
     /// Hands over what may be handed over.
     pub(super) async fn fill(&mut self, last: u64, now: Timestamp) -> Result<(), JournalError> {
-        let line = self.retry_letters(now).await? && self.go_on(last, now).await?;
+        // In turn, where there is room for one at a time or the network sets the pace: a pile of letters does not keep the living waiting.
+        let living_first = self.after_letter && self.lane.next() <= last;
+        let mut line = !living_first || self.go_on(last, now).await?;
+        line = line && self.retry_letters(now).await?;
+        line = line && (living_first || self.go_on(last, now).await?);
         if line {
             self.share.wait_no_more();
         }
@@ -97,9 +119,10 @@ impl Driver {
             if !self.has_turn() {
                 return Ok(false);
             }
-            match self.fate(&event, now).await? {
+            match or_damaged(self.fate(&event, now).await)? {
                 Fate::Show(handed, plan) => {
                     self.page.pop_front();
+                    self.after_letter = false;
                     let attempt = self.lane.hand_over(handed.folded.clone());
                     for change in &handed.folded {
                         self.step(*change, StepKind::Folded);
@@ -127,7 +150,7 @@ impl Driver {
                             self.page.pop_front();
                             self.pass(seq, reason);
                         }
-                        Fate::Show(..) => {}
+                        Fate::Show(..) | Fate::Gone => {}
                     }
                 }
             }
@@ -363,40 +386,42 @@ impl Driver {
             if !self.has_turn() {
                 return Ok(false);
             }
-            match self.fate_of_letter(seq, now).await? {
-                Some(Fate::Show(handed, plan)) => {
+            let fate = self.fate_of_letter(seq, now).await;
+            match or_damaged(fate.map(|fate| fate.unwrap_or(Fate::Gone)))? {
+                Fate::Show(handed, plan) => {
                     // What has had its turn is not set aside again, and what follows a doubt follows as itself.
                     let folded = if self.lane.is_again_in_doubt(seq) {
                         Vec::new()
                     } else {
                         handed.folded.clone()
                     };
+                    self.after_letter = true;
                     let attempt = self.lane.hand_over_again(seq, folded);
                     permit.send(self.delivery(&handed, attempt, plan));
                     self.handed.add_again(*handed);
                     return Ok(true);
                 }
-                Some(Fate::Wait) => {
+                Fate::Wait => {
                     self.share.unused();
                     return Ok(true);
                 }
-                Some(Fate::Bury(why)) => {
+                Fate::Bury(why) => {
                     self.share.unused();
                     if let Note::Dead(seq, why) = self.lane.bury_again(seq, why, now) {
                         self.buried(seq, None, &why, now);
                     }
                 }
-                Some(Fate::Pass(reason)) => {
+                Fate::Pass(reason) => {
                     self.share.unused();
                     self.count_passed(seq, reason);
                     self.lane.erase(seq);
                 }
-                Some(Fate::Cancel(_)) => {
+                Fate::Cancel(_) => {
                     self.share.unused();
                     self.count_passed(seq, "taken_back");
                     self.lane.erase(seq);
                 }
-                None => {
+                Fate::Gone => {
                     self.share.unused();
                     self.lane.forget_again(seq);
                 }
@@ -411,8 +436,7 @@ impl Driver {
         seq: u64,
         now: Timestamp,
     ) -> Result<Option<Fate>, JournalError> {
-        let asked = self.task.journal.again(self.task.id).await?;
-        if asked.iter().all(|letter| letter.seq != seq) {
+        if !self.task.journal.is_asked_again(self.task.id, seq).await? {
             return Ok(None);
         }
         let event = match self.task.journal.event_at(self.task.id, seq).await? {

@@ -8,18 +8,27 @@ use std::collections::BTreeMap;
 use comity_bridge::{DeliveryError, Timestamp};
 
 use super::{Attempt, Lane, Note, Past};
-use crate::journal::DeadLetter;
+use crate::journal::{AGAIN, DeadLetter};
 
 #[derive(Debug, Default)]
 pub(super) struct Again {
     asked: BTreeMap<u64, Past>,
+    /// The journal may have more than it told.
+    more: bool,
+    /// What an earlier run was asked for is not known to its end yet.
+    earlier: bool,
     out: Option<(u64, Vec<u64>)>,
 }
 
 impl Again {
     /// What an earlier run was asked for.
     pub(super) fn new(letters: Vec<DeadLetter>) -> Self {
-        let mut again = Again::default();
+        let more = letters.len() >= AGAIN;
+        let mut again = Again {
+            more,
+            earlier: more,
+            ..Again::default()
+        };
         for letter in letters {
             again.ask(letter.seq, true);
         }
@@ -74,9 +83,17 @@ impl Lane {
                 || self.pending.revived.contains(&letter.seq)
                 || self.pending.dead.iter().any(|dead| dead.seq == letter.seq);
             if !ended {
-                self.again.ask(letter.seq, letter.parked);
+                let doubt = letter.parked || self.again.earlier;
+                self.again.ask(letter.seq, doubt);
             }
         }
+        self.again.more = letters.len() >= AGAIN;
+        self.again.earlier &= self.again.more;
+    }
+
+    /// True when the journal has to be asked for more of them.
+    pub(in crate::delivery) fn wants_more_letters(&self) -> bool {
+        self.again.more && self.again.asked.is_empty()
     }
 
     /// The dead letter to be handed over now, if one may be.

@@ -115,6 +115,7 @@ pub(super) async fn drop(
 async fn one(admin: &Admin, channel: &str, event: &str, again: bool) -> Result<Response, Fault> {
     let (channel, event) = (parsed::<Channel>(channel)?, parsed::<EventId>(event)?);
     if change(admin, &channel, event, again).await? {
+        tracing::info!(%channel, %event, again, "the operator has decided about a dead letter");
         Ok(Json(json!({"count": 1})).into_response())
     } else {
         Err(none(&channel, event))
@@ -128,16 +129,19 @@ async fn several(admin: &Admin, which: &Which, again: bool) -> Result<Response, 
         return Err(Fault::wrong(text));
     }
     wanted.limit = LONGEST_PAGE;
-    let mut count = 0;
+    let (mut count, mut homeless) = (0, None);
     loop {
         let page = wanted.page(admin).await?;
-        let changes = page.iter().filter_map(|letter| {
-            let event = letter.event?;
-            Some(change(admin, &letter.channel, event, again))
-        });
-        for changed in futures_util::future::join_all(changes).await {
-            count += u64::from(changed?);
+        let mut places = Vec::with_capacity(page.len());
+        for letter in &page {
+            if again && !is_configured(admin, &letter.channel) {
+                homeless = Some(letter.channel.clone());
+            } else {
+                places.push(letter.place);
+            }
         }
+        // One commit for the page.
+        count += admin.journal.dead_change(places, again).await?;
         match page.last() {
             Some(last) if wanted.event.is_none() && page.len() == wanted.limit => {
                 wanted.after = last.place;
@@ -145,8 +149,14 @@ async fn several(admin: &Admin, which: &Which, again: bool) -> Result<Response, 
             _ => break,
         }
     }
-    match wanted.event {
-        Some(event) if count == 0 => Err(Fault::unknown(format!("{event} is no dead letter"))),
+    if count > 0 {
+        say_decided(again, count);
+    }
+    match (homeless, wanted.event) {
+        (Some(channel), _) if count == 0 => Err(not_configured(&channel)),
+        (None, Some(event)) if count == 0 => {
+            Err(Fault::unknown(format!("{event} is no dead letter")))
+        }
         _ => Ok(Json(json!({"count": count})).into_response()),
     }
 }
@@ -157,16 +167,29 @@ async fn change(
     event: EventId,
     again: bool,
 ) -> Result<bool, Fault> {
-    let done = if again {
-        admin.journal.dead_retry(channel, event).await?
-    } else {
-        admin.journal.dead_drop(channel, event).await?
-    };
-    if done {
-        let what = if again { "tried again" } else { "dropped" };
-        tracing::info!(%channel, %event, what, "the operator has decided about a dead letter");
+    if !again {
+        return Ok(admin.journal.dead_drop(channel, event).await?);
     }
-    Ok(done)
+    if !is_configured(admin, channel) {
+        return Err(not_configured(channel));
+    }
+    Ok(admin.journal.dead_retry(channel, event).await?)
+}
+
+fn say_decided(again: bool, count: usize) {
+    let what = if again { "tried again" } else { "dropped" };
+    tracing::info!(what, count, "the operator has decided about dead letters");
+}
+
+/// A channel that is not in the configuration any more has nobody who could show anything in it.
+fn is_configured(admin: &Admin, channel: &Channel) -> bool {
+    admin.board.channel(channel).is_some()
+}
+
+fn not_configured(channel: &Channel) -> Fault {
+    Fault::unknown(format!(
+        "{channel} is not in the configuration: nothing can be tried again there"
+    ))
 }
 
 fn none(channel: &Channel, event: EventId) -> Fault {

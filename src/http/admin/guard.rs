@@ -1,6 +1,6 @@
 //! Who may ask: programs on this machine, and no web page in one of its browsers.
 //!
-//! The listener has no password, since whoever can connect to it could as well read the configuration. A browser connects for pages from
+//! The listener has no password: it is for everybody on this machine. A browser connects for pages from
 //! anywhere, though. It always tells for which one: in `Host`, when the page's own name was pointed at this machine (DNS
 //! rebinding), and in `Origin` and `Sec-Fetch-Site`, when a page sends something across (request forgery).
 

@@ -93,6 +93,8 @@ impl Group<'_> {
             return Ok(());
         }
         let range = [place(lane.room, 0), place(lane.room, write.done)];
+        // What stays below, the plans of dead letters, is not looked through again by every write.
+        let beyond = [range[1] + 1, place(lane.room + 1, 0) - 1];
         let mut left = false;
         for table in ["troubles", "folded", "plans"] {
             // The plan of a dead letter is needed when it is tried again.
@@ -112,7 +114,7 @@ impl Group<'_> {
                     "SELECT EXISTS (SELECT 1 FROM {table} WHERE channel = ?1 AND place BETWEEN ?2 AND ?3)"
                 ))?
                 .query_row(
-                    params![lane.channel, range[0], place(lane.room + 1, 0) - 1],
+                    params![lane.channel, beyond[0], beyond[1]],
                     |row| row.get::<_, bool>(0),
                 )?;
         }

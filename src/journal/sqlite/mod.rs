@@ -22,7 +22,7 @@ use rusqlite::Connection;
 pub(super) use checkpoints::checkpoints;
 pub(super) use files::Files;
 pub(super) use pages::is_damage;
-pub(super) use people::DeadAsk;
+pub(super) use people::{DeadAsk, DeadLetters};
 pub(super) use reader::Reader;
 #[cfg(test)]
 pub(super) use schema::make_format_1;

@@ -13,37 +13,56 @@ use crate::journal::{
     ChannelStep, ChannelTrace, DeadEntry, DeadFilter, DeadPlace, LaneId, Logged, PartTrace, Trace,
 };
 
-/// What may be done about a dead letter.
+/// What may be done about dead letters.
 #[derive(Clone, Debug)]
 pub(crate) struct DeadAsk {
-    pub(crate) channel: Channel,
-    pub(crate) event: EventId,
+    pub(crate) letters: DeadLetters,
     /// True for another attempt, false for no interest any more.
     pub(crate) again: bool,
 }
 
+/// Which.
+#[derive(Clone, Debug)]
+pub(crate) enum DeadLetters {
+    Of(Channel, EventId),
+    At(Vec<DeadPlace>),
+}
+
 impl Group<'_> {
-    /// The lane that it concerns; None when there is no such letter.
-    pub(super) fn dead(&mut self, ask: &DeadAsk) -> Result<Option<LaneId>, rusqlite::Error> {
-        let Some(place) = self.place_of(ask.event)? else {
-            return Ok(None);
+    /// The lanes that it concerns, one for each letter that is there.
+    pub(super) fn dead(&mut self, ask: &DeadAsk) -> Result<Vec<LaneId>, rusqlite::Error> {
+        let places = match &ask.letters {
+            DeadLetters::At(places) => places.clone(),
+            DeadLetters::Of(channel, event) => {
+                let Some(place) = self.place_of(*event)? else {
+                    return Ok(Vec::new());
+                };
+                let channel = self.channel(channel)?;
+                vec![DeadPlace { channel, place }]
+            }
         };
-        let channel = self.channel(&ask.channel)?;
         let change = if ask.again {
             "again = 1"
         } else {
             "dropped = 1, again = 0"
         };
-        let changed = self
-            .transaction
-            .prepare_cached(&format!(
-                "UPDATE dead SET {change} WHERE channel = ?1 AND place = ?2 AND NOT dropped"
-            ))?
-            .execute([channel, place])?;
-        Ok((changed > 0).then_some(LaneId {
-            room: room_of(place),
-            channel,
-        }))
+        let mut statement = self.transaction.prepare_cached(&format!(
+            "UPDATE dead SET {change} WHERE channel = ?1 AND place = ?2 AND NOT dropped"
+        ))?;
+        let mut lanes = Vec::new();
+        for DeadPlace { channel, place } in places {
+            if statement.execute([channel, place])? == 0 {
+                continue;
+            }
+            if !ask.again {
+                self.transaction
+                    .prepare_cached("DELETE FROM plans WHERE channel = ?1 AND place = ?2")?
+                    .execute([channel, place])?;
+            }
+            let room = room_of(place);
+            lanes.push(LaneId { room, channel });
+        }
+        Ok(lanes)
     }
 }
 

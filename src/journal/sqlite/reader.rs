@@ -13,7 +13,7 @@ use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior, params};
 use super::pages::{Pages, event_at, is_damage};
 use super::{Files, block_of, numbered, place, room_of, seq_of};
 use crate::journal::{
-    Change, ChangeKind, DeadLetter, LaneId, LaneStart, Logged, Standing, Trouble,
+    AGAIN, Change, ChangeKind, DeadLetter, LaneId, LaneStart, Logged, Standing, Trouble,
 };
 
 /// A connection that reads (and gives numbers to rooms and channels when a lane is opened).
@@ -295,24 +295,14 @@ impl Reader {
         })
     }
 
-    pub(crate) fn dead_letters(
-        &mut self,
-        lane: LaneId,
-    ) -> Result<Vec<DeadLetter>, rusqlite::Error> {
-        self.letters(lane, "NOT dropped")
-    }
-
-    /// Dead letters for which another attempt was asked.
+    /// The first dead letters for which another attempt was asked.
     pub(crate) fn again(&mut self, lane: LaneId) -> Result<Vec<DeadLetter>, rusqlite::Error> {
-        self.letters(lane, "again AND NOT dropped")
-    }
-
-    fn letters(&self, lane: LaneId, which: &str) -> Result<Vec<DeadLetter>, rusqlite::Error> {
-        let mut query = self.connection.prepare_cached(&format!(
+        let mut query = self.connection.prepare_cached(
             "SELECT place, parked, reason, at FROM dead
-             WHERE channel = ?1 AND place BETWEEN ?2 AND ?3 AND {which} ORDER BY place"
-        ))?;
-        let rows = query.query_map(of_lane(lane), |row| {
+             WHERE channel = ?1 AND place BETWEEN ?2 AND ?3 AND again AND NOT dropped ORDER BY place LIMIT ?4",
+        )?;
+        let [channel, first, last] = of_lane(lane);
+        let rows = query.query_map(params![channel, first, last, AGAIN as i64], |row| {
             Ok(DeadLetter {
                 seq: seq_of(row.get(0)?),
                 parked: row.get(1)?,
@@ -321,6 +311,21 @@ impl Reader {
             })
         })?;
         rows.collect()
+    }
+
+    pub(crate) fn is_asked_again(
+        &mut self,
+        lane: LaneId,
+        seq: u64,
+    ) -> Result<bool, rusqlite::Error> {
+        let asked: Option<bool> = self
+            .connection
+            .prepare_cached(
+                "SELECT again AND NOT dropped FROM dead WHERE channel = ?1 AND place = ?2",
+            )?
+            .query_row([lane.channel, place(lane.room, seq)], |row| row.get(0))
+            .optional()?;
+        Ok(asked.unwrap_or(false))
     }
 
     fn troubles(&self, lane: LaneId) -> Result<Vec<Trouble>, rusqlite::Error> {

@@ -36,6 +36,8 @@ pub(crate) struct Committed {
     pub(crate) verdicts: Vec<Vec<Verdict>>,
     /// New events by room.
     pub(crate) fresh: BTreeMap<RoomAddress, Fresh>,
+    /// For each question of people, the lanes of the letters that it concerns.
+    pub(crate) dead: Vec<Vec<LaneId>>,
 }
 
 impl Store {
@@ -75,12 +77,16 @@ impl Store {
         &mut self,
         appends: impl Iterator<Item = &'a mut Prepared>,
         lanes: impl Iterator<Item = (LaneId, &'a LaneWrite)>,
+        asks: impl Iterator<Item = &'a DeadAsk>,
         early: impl FnOnce(&[Vec<Verdict>]),
     ) -> Result<Committed, rusqlite::Error> {
         let transaction = self
             .connection
             .transaction_with_behavior(TransactionBehavior::Immediate)?;
         let mut group = Group::new(&transaction, &self.memory, self.clock.now())?;
+        let dead = asks
+            .map(|ask| group.dead(ask))
+            .collect::<Result<_, rusqlite::Error>>()?;
         let mut verdicts = Vec::new();
         for append in appends {
             verdicts.push(group.append(append)?);
@@ -105,20 +111,8 @@ impl Store {
         Ok(Committed {
             verdicts,
             fresh: self.memory.absorb(delta),
+            dead,
         })
-    }
-
-    /// What people ask to be done about a dead letter; the lane that it concerns, if there is such a letter.
-    pub(crate) fn dead(&mut self, ask: &DeadAsk) -> Result<Option<LaneId>, rusqlite::Error> {
-        let transaction = self
-            .connection
-            .transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let mut group = Group::new(&transaction, &self.memory, self.clock.now())?;
-        let lane = group.dead(ask)?;
-        let delta = group.finish();
-        transaction.commit()?;
-        self.memory.absorb(delta);
-        Ok(lane)
     }
 }
 
@@ -127,6 +121,11 @@ impl Store {
 impl Store {
     pub(crate) fn connection(&self) -> &Connection {
         &self.connection
+    }
+
+    /// True when the lane's next write has nothing to look for.
+    pub(crate) fn is_tidy(&self, lane: LaneId) -> bool {
+        !self.memory.untidy.contains(&lane)
     }
 
     pub(crate) fn set_clock(&mut self, clock: Clock) {

@@ -243,3 +243,65 @@ async fn a_trace_says_what_became_of_an_event_everywhere() {
     assert!(only.parts[0].at.is_some());
     assert_eq!(journal.trace(id(9)).await.expect("read"), None);
 }
+
+#[tokio::test]
+async fn the_plan_of_a_dead_letter_costs_later_writes_nothing_and_goes_with_the_letter() {
+    let fixture = Fixture::new();
+    let (journal, _threads) = fixture.open();
+    let [lane, _] = fixture.lanes(&journal).await;
+    journal.append(append((1..=3).map(said).collect())).await;
+    let mut split = buried(1, &[1]);
+    split.plans = vec![(1, vec!["one".to_owned(), "two".to_owned()])];
+    write(&journal, lane, split).await;
+    let tidy = journal.in_store(move |store| store.is_tidy(lane)).await;
+    assert!(tidy, "what stays is not looked through by each write");
+    finish(&journal, lane, 2).await;
+    assert!(journal.plan(lane, 1).await.expect("read").is_some());
+    journal
+        .dead_drop(&channel("home/!r"), id(1))
+        .await
+        .expect("written");
+    assert_eq!(journal.plan(lane, 1).await.expect("read"), None);
+}
+
+#[tokio::test]
+async fn a_pile_of_letters_is_decided_about_page_by_page_in_bounded_time() {
+    const PILE: u64 = 5000;
+    let fixture = Fixture::new();
+    let (journal, _threads) = fixture.open();
+    let [lane, _] = fixture.lanes(&journal).await;
+    journal.append(append((1..=PILE).map(said).collect())).await;
+    let all: Vec<u64> = (1..=PILE).collect();
+    write(&journal, lane, buried(PILE, &all)).await;
+    // Where the event itself is gone the letter is still somebody's to decide about.
+    let gone = |store: &mut sqlite::Store| {
+        store.connection().execute(
+            "DELETE FROM events WHERE id = (SELECT max(id) FROM events)",
+            [],
+        )
+    };
+    journal.in_store(gone).await.expect("written");
+    let begun = std::time::Instant::now();
+    for again in [true, false] {
+        let (mut after, mut changed) = (DeadPlace::default(), 0);
+        loop {
+            let page = journal.dead_list(DeadFilter::default(), after, 1000).await;
+            let places: Vec<_> = page.expect("read").iter().map(|l| l.place).collect();
+            let Some(last) = places.last() else { break };
+            after = *last;
+            changed += journal.dead_change(places, again).await.expect("written");
+        }
+        assert_eq!(changed as u64, PILE);
+        let asked = journal.again(lane).await.expect("read");
+        assert_eq!(asked.len(), if again { AGAIN } else { 0 });
+        assert_eq!(
+            journal.is_asked_again(lane, PILE).await.expect("read"),
+            again
+        );
+    }
+    assert!(
+        begun.elapsed() < Duration::from_secs(8),
+        "{:?}",
+        begun.elapsed()
+    );
+}

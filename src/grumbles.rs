@@ -1,4 +1,5 @@
-//! What is logged of the things that strangers send and that cannot be taken: everything while it is little, a count when it is much.
+//! What is logged of the things that strangers can bring about, such as what cannot be taken or shown: everything while it is little, a count
+//! when it is much.
 //!
 //! Every one is in the metrics. A log line for each would let anybody fill the disk.
 
@@ -17,7 +18,7 @@ const SPAN: Duration = Duration::from_secs(60);
 
 /// Counts by network and reason. The reasons are words of the program, so there are few.
 #[derive(Debug, Default)]
-pub(super) struct Grumbles {
+pub(crate) struct Grumbles {
     spans: Mutex<HashMap<(NetworkName, &'static str), Span>>,
 }
 
@@ -29,7 +30,7 @@ struct Span {
 
 /// What to write.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Grumble {
+pub(crate) enum Grumble {
     /// The line itself; before it, how many were left out in the last span, if any.
     Line { left_out: u32 },
     /// That from now on lines are left out.
@@ -40,7 +41,7 @@ pub(super) enum Grumble {
 
 impl Grumbles {
     /// Counts one more and says what to write of it.
-    pub(super) fn hear(
+    pub(crate) fn hear(
         &self,
         network: &NetworkName,
         reason: &'static str,
