@@ -299,7 +299,10 @@ impl World {
             self.finished.insert(seq);
         }
         if matches!(end, End::Shown) {
-            self.finished.extend(&self.folds[&seq]);
+            // One that is in the bridge's hands itself when its message is tried again goes its own way.
+            let out = &self.out;
+            let folded = self.folds[&seq].iter().filter(|seq| !out.contains(seq));
+            self.finished.extend(folded);
         }
         let receipt = Receipt::Finish { outcome, parts };
         self.lane.receipt(seq, receipt, NOW);
