@@ -8,6 +8,7 @@
 
 mod letters;
 mod progress;
+mod queue;
 mod report;
 mod signals;
 mod sqlite;

@@ -1,4 +1,7 @@
 //! The writing thread: gathers while a commit runs, commits once for all, then answers.
+//!
+//! What a lane asks for may still join the group whose rows are being written: a lane hands nothing over beyond what it has said to
+//! be tried, so under load it would stand still for the rest of one group and the whole of the next.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -10,17 +13,14 @@ use comity_bridge::report::Refusal;
 use comity_bridge::{RoomAddress, Verdict, failpoint};
 use tokio::sync::{mpsc, oneshot};
 
+use super::queue::{LaneAsk, Queue};
 use super::report::Prepared;
 use super::signals::Signals;
 use super::sqlite::{Committed, DeadAsk, Files, Fresh, Store, is_damage};
 use super::vital::Vital;
-use super::{Ask, JournalError, LaneId, LaneWrite, PATIENCE, Tails};
+use super::{Ask, JournalError, LaneId, PATIENCE, Tails};
 use crate::metrics::Metrics;
 
-/// Asks gathered for one commit at the most, so that a commit stays a matter of milliseconds.
-const GROUP: usize = 512;
-
-type LaneAsk = (LaneId, LaneWrite, oneshot::Sender<()>);
 type AppendAsk = (Prepared, oneshot::Sender<Option<Vec<Verdict>>>);
 type LetterAsk = (DeadAsk, oneshot::Sender<Option<usize>>);
 
@@ -73,31 +73,29 @@ impl Writer {
             .expect("a thread can be started at start-up")
     }
 
-    fn run(mut self, mut asks: mpsc::Receiver<Ask>) {
-        let mut group = Vec::with_capacity(GROUP);
+    fn run(mut self, asks: mpsc::Receiver<Ask>) {
+        let mut asks = Queue::new(asks);
         loop {
-            if self.lanes.is_empty() {
-                if asks.blocking_recv_many(&mut group, GROUP) == 0 {
-                    return;
-                }
+            let group = if self.lanes.is_empty() {
+                let Some(group) = asks.wait() else { return };
+                group
             } else {
                 // The last commit failed: lanes must not lose what they know, so try again.
                 thread::sleep(PATIENCE);
-                while group.len() < GROUP
-                    && let Ok(ask) = asks.try_recv()
-                {
-                    group.push(ask);
-                }
-                if group.is_empty() && asks.is_closed() {
-                    self.commit(Vec::new(), Vec::new());
+                let closed = asks.is_closed();
+                let group = asks.take();
+                if closed && group.as_slice().is_empty() {
+                    drop(group);
+                    self.commit(Vec::new(), Vec::new(), &mut asks);
                     return;
                 }
-            }
+                group
+            };
             let mut appends = Vec::new();
             let mut letters = Vec::new();
             let mut closing = false;
             let mut tick = false;
-            for ask in group.drain(..) {
+            for ask in group {
                 match ask {
                     Ask::Append(append, reply) => appends.push((append, reply)),
                     Ask::Lane(lane, write, durable) => self.lanes.push((lane, write, durable)),
@@ -111,7 +109,7 @@ impl Writer {
                 }
             }
             if !(appends.is_empty() && letters.is_empty() && self.lanes.is_empty()) {
-                self.commit(appends, letters);
+                self.commit(appends, letters, &mut asks);
             }
             if tick || closing {
                 self.try_the_stuck();
@@ -125,20 +123,25 @@ impl Writer {
         }
     }
 
-    fn commit(&mut self, mut appends: Vec<AppendAsk>, letters: Vec<LetterAsk>) {
+    fn commit(
+        &mut self,
+        mut appends: Vec<AppendAsk>,
+        letters: Vec<LetterAsk>,
+        asks: &mut Queue,
+    ) {
         let begun = Instant::now();
         let early = failpoint::is_set("journal.ack_early");
-        let lanes = self.lanes.iter().map(|(lane, write, _)| (*lane, write));
         let mut replies = Vec::new();
         let mut prepared = Vec::new();
         for (append, reply) in appends.drain(..) {
             prepared.push(append);
             replies.push(Some(reply));
         }
-        let asks = letters.iter().map(|(ask, _)| ask);
+        let (lanes, late) = (&mut self.lanes, |lanes: &mut _| asks.lanes(lanes));
+        let letter_asks = letters.iter().map(|(ask, _)| ask);
         let committed = self
             .store
-            .commit(prepared.iter_mut(), lanes, asks, |verdicts| {
+            .commit(prepared.iter_mut(), lanes, letter_asks, late, |verdicts| {
                 if early {
                     answer(&mut replies, verdicts.to_vec());
                     // Long enough for a kill to find what was promised and is not there.
@@ -193,9 +196,11 @@ impl Writer {
         for (mut append, reply) in prepared.into_iter().zip(replies) {
             let begun = Instant::now();
             let one = std::iter::once(&mut append);
+            let mut no_lane: Vec<LaneAsk> = Vec::new();
+            let no_letter = std::iter::empty();
             match self
                 .store
-                .commit(one, std::iter::empty(), std::iter::empty(), |_| ())
+                .commit(one, &mut no_lane, no_letter, |_| (), |_| ())
             {
                 Ok(committed) => {
                     let verdicts = self.publish(committed, begun);
@@ -210,13 +215,15 @@ impl Writer {
     }
 
     /// Commits what one lane says; gives it back when that cannot be.
-    fn alone(&mut self, (lane, write, durable): LaneAsk) -> Option<(rusqlite::Error, LaneAsk)> {
+    fn alone(&mut self, ask: LaneAsk) -> Option<(rusqlite::Error, LaneAsk)> {
         let begun = Instant::now();
-        let one = std::iter::once((lane, &write));
-        match self
+        let mut one = vec![ask];
+        let no_letter = std::iter::empty();
+        let committed = self
             .store
-            .commit(std::iter::empty(), one, std::iter::empty(), |_| ())
-        {
+            .commit(std::iter::empty(), &mut one, no_letter, |_| (), |_| ());
+        let (lane, write, durable) = one.pop()?;
+        match committed {
             Ok(committed) => {
                 self.publish(committed, begun);
                 durable.send(()).ok();
@@ -239,9 +246,12 @@ impl Writer {
 
     fn letters_alone(&mut self, letters: Vec<LetterAsk>) {
         for (ask, reply) in letters {
-            let none = std::iter::empty();
+            let mut no_lane: Vec<LaneAsk> = Vec::new();
             let one = std::iter::once(&ask);
-            match self.store.commit(std::iter::empty(), none, one, |_| ()) {
+            match self
+                .store
+                .commit(std::iter::empty(), &mut no_lane, one, |_| (), |_| ())
+            {
                 Ok(committed) => self.tell(vec![(ask, reply)], committed.dead),
                 Err(error) => {
                     tracing::error!(%error, "what was asked about a dead letter touches what is damaged in the journal");
@@ -266,7 +276,7 @@ impl Writer {
     }
 
     /// What nobody waits for, a little at a time, while there is nothing else to do.
-    fn keep_house(&mut self, asks: &mpsc::Receiver<Ask>) {
+    fn keep_house(&mut self, asks: &Queue) {
         loop {
             match self.store.keep_house() {
                 Ok(done) => {

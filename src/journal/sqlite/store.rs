@@ -72,12 +72,14 @@ impl Store {
         Ok((room.head, if changes { room.head } else { 0 }))
     }
 
-    /// Commits all of it or nothing. What is in memory changes only when the disk has it. `early` sees the verdicts just before the commit.
-    pub(crate) fn commit<'a>(
+    /// Commits all of it or nothing. What is in memory changes only when the disk has it. `late` adds what lanes have asked for meanwhile;
+    /// `early` sees the verdicts just before the commit.
+    pub(crate) fn commit<'a, D>(
         &mut self,
         appends: impl Iterator<Item = &'a mut Prepared>,
-        lanes: impl Iterator<Item = (LaneId, &'a LaneWrite)>,
+        lanes: &mut Vec<(LaneId, LaneWrite, D)>,
         asks: impl Iterator<Item = &'a DeadAsk>,
+        mut late: impl FnMut(&mut Vec<(LaneId, LaneWrite, D)>),
         early: impl FnOnce(&[Vec<Verdict>]),
     ) -> Result<Committed, rusqlite::Error> {
         let transaction = self
@@ -91,10 +93,17 @@ impl Store {
         for append in appends {
             verdicts.push(group.append(append)?);
         }
-        let mut of_lanes = false;
-        for (lane, write) in lanes {
-            group.lane(lane, write)?;
-            of_lanes = true;
+        let mut written = 0;
+        loop {
+            for (lane, write, _) in lanes.iter().skip(written) {
+                group.lane(*lane, write)?;
+            }
+            written = lanes.len();
+            late(lanes);
+            // Each lane has one at the most, so this ends.
+            if lanes.len() == written {
+                break;
+            }
         }
         let delta = group.finish();
         if !verdicts.is_empty() {
@@ -105,7 +114,7 @@ impl Store {
         if !verdicts.is_empty() {
             failpoint::reached("journal.committed");
         }
-        if of_lanes {
+        if written > 0 {
             failpoint::reached("journal.lane_committed");
         }
         Ok(Committed {

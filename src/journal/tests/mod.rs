@@ -2,6 +2,7 @@
 
 mod damage;
 mod full;
+mod late;
 mod letters;
 mod migration;
 mod model;
