@@ -219,11 +219,10 @@ impl Journal {
         let tails = Arc::new(tails);
         let signals = Signals::default();
         let (asks, waiting) = mpsc::channel(Self::QUEUE);
-        let (pages, checkpoints) =
+        let (log, checkpoints) =
             sqlite::checkpoints(&files, Arc::clone(&tails), asks.downgrade()).map_err(at)?;
-        let writer =
-            writer::Writer::new(store, Arc::clone(&tails), pages, signals.clone(), metrics)
-                .start(files, waiting);
+        let writer = writer::Writer::new(store, Arc::clone(&tails), log, signals.clone(), metrics)
+            .start(files, waiting);
         let journal = Journal {
             asks,
             reader,

@@ -5,7 +5,6 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -16,7 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::queue::{LaneAsk, Queue};
 use super::report::Prepared;
 use super::signals::Signals;
-use super::sqlite::{Committed, DeadAsk, Files, Fresh, Store, is_damage};
+use super::sqlite::{Committed, DeadAsk, Files, Fresh, Log, Store, is_damage};
 use super::vital::Vital;
 use super::{Ask, JournalError, LaneId, PATIENCE, Tails};
 use crate::metrics::Metrics;
@@ -27,7 +26,7 @@ type LetterAsk = (DeadAsk, oneshot::Sender<Option<usize>>);
 pub(super) struct Writer {
     store: Store,
     tails: Tails,
-    pages: Arc<AtomicU64>,
+    log: Arc<Log>,
     signals: Signals,
     metrics: Metrics,
     /// Lane writes that are not durable yet. At most one a lane: a lane waits for its last one.
@@ -43,14 +42,14 @@ impl Writer {
     pub(super) fn new(
         store: Store,
         tails: Tails,
-        pages: Arc<AtomicU64>,
+        log: Arc<Log>,
         signals: Signals,
         metrics: Metrics,
     ) -> Self {
         Writer {
             store,
             tails,
-            pages,
+            log,
             signals,
             metrics,
             lanes: Vec::new(),
@@ -156,6 +155,9 @@ impl Writer {
                 answer(&mut replies, verdicts);
                 for (_, _, durable) in self.lanes.drain(..) {
                     durable.send(()).ok();
+                }
+                if self.log.is_to_be_finished() {
+                    self.store.finish_log();
                 }
             }
             Err(error) if JournalError::is_passing(&error) => {
@@ -264,7 +266,7 @@ impl Writer {
     /// Answers what people asked for, and wakes the lanes that have to do it.
     fn tell(&self, letters: Vec<LetterAsk>, lanes: Vec<Vec<LaneId>>) {
         for ((ask, reply), lanes) in letters.into_iter().zip(lanes) {
-            self.pages.fetch_add(lanes.len() as u64, Ordering::Relaxed);
+            self.log.add(lanes.len() as u64);
             reply.send(Some(lanes.len())).ok();
             if ask.again {
                 let lanes: HashSet<LaneId> = lanes.into_iter().collect();
@@ -285,7 +287,7 @@ impl Writer {
                         self.metrics.refused(network, reason);
                         tracing::info!(%network, reason, "skipped: what it refers to did not come");
                     }
-                    self.pages.fetch_add(done.pages, Ordering::Relaxed);
+                    self.log.add(done.pages);
                     if !done.more || !asks.is_empty() {
                         return;
                     }
@@ -326,7 +328,7 @@ impl Writer {
         let fresh: BTreeMap<RoomAddress, Fresh> = committed.fresh;
         let events: usize = fresh.values().map(|fresh| fresh.events.len()).sum();
         self.metrics.journal_commit(begun.elapsed(), events);
-        self.pages.fetch_add(events as u64 + 1, Ordering::Relaxed);
+        self.log.add(events as u64 + 1);
         for (room, fresh) in fresh {
             if let Some(tail) = self.tails.get(&room) {
                 tail.push(fresh.events, fresh.last_change);

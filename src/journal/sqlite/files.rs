@@ -97,11 +97,4 @@ impl Files {
     pub(crate) fn database(&self) -> &Path {
         &self.database
     }
-
-    /// The write-ahead log.
-    pub(super) fn wal(&self) -> PathBuf {
-        let mut name = self.database.clone().into_os_string();
-        name.push("-wal");
-        name.into()
-    }
 }

@@ -19,7 +19,7 @@ mod waits;
 use comity_bridge::{Channel, RoomAddress};
 use rusqlite::Connection;
 
-pub(super) use checkpoints::checkpoints;
+pub(super) use checkpoints::{Log, checkpoints};
 pub(super) use files::Files;
 pub(super) use pages::is_damage;
 pub(super) use people::{DeadAsk, DeadLetters};

@@ -1,5 +1,6 @@
 //! What the journal promises, asked of it as the gateway does.
 
+mod checkpoints;
 mod damage;
 mod full;
 mod late;
