@@ -8,6 +8,8 @@ use comity_bridge::{
     Author, Channel, Content, Cursor, DeliveryKey, Event, EventId, NativeId, NativeRef,
     NetworkName, Origin, RoomAddress, SourceId, Timestamp,
 };
+use rusqlite::ToSql;
+use rusqlite::types::{ToSqlOutput, ValueRef};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -121,14 +123,45 @@ pub(crate) enum PreparedEntry {
 pub(crate) struct Whole {
     pub(super) event: Arc<Event>,
     pub(super) channel: Channel,
-    pub(super) json: String,
+    pub(super) json: Json,
+}
+
+/// An event as it is stored.
+#[derive(Debug)]
+pub(crate) struct Json(Vec<u8>);
+
+impl Json {
+    /// What an event is written in beside its text, usually.
+    const FRAME: usize = 512;
+
+    fn of(event: &Event) -> Result<Json, serde_json::Error> {
+        let text = match &event.content {
+            Content::Message(message) => message.text.plain.len(),
+            _ => 0,
+        };
+        // Grown step by step, it would be copied three times.
+        let mut json = Vec::with_capacity(Self::FRAME + text);
+        serde_json::to_writer(&mut json, event)?;
+        Ok(Json(json))
+    }
+
+    /// In bytes.
+    pub(super) fn size(&self) -> usize {
+        self.0.len()
+    }
+}
+
+impl ToSql for Json {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(ToSqlOutput::Borrowed(ValueRef::Text(&self.0)))
+    }
 }
 
 impl Whole {
     pub(super) fn new(event: Event, channel: Channel) -> Result<Whole, serde_json::Error> {
         debug_assert_eq!(event.seq, 0, "the place of the row says it");
         Ok(Whole {
-            json: serde_json::to_string(&event)?,
+            json: Json::of(&event)?,
             event: Arc::new(event),
             channel,
         })

@@ -122,12 +122,7 @@ impl Writer {
         }
     }
 
-    fn commit(
-        &mut self,
-        mut appends: Vec<AppendAsk>,
-        letters: Vec<LetterAsk>,
-        asks: &mut Queue,
-    ) {
+    fn commit(&mut self, mut appends: Vec<AppendAsk>, letters: Vec<LetterAsk>, asks: &mut Queue) {
         let begun = Instant::now();
         let early = failpoint::is_set("journal.ack_early");
         let mut replies = Vec::new();
@@ -138,15 +133,15 @@ impl Writer {
         }
         let (lanes, late) = (&mut self.lanes, |lanes: &mut _| asks.lanes(lanes));
         let letter_asks = letters.iter().map(|(ask, _)| ask);
-        let committed = self
-            .store
-            .commit(prepared.iter_mut(), lanes, letter_asks, late, |verdicts| {
-                if early {
-                    answer(&mut replies, verdicts.to_vec());
-                    // Long enough for a kill to find what was promised and is not there.
-                    thread::sleep(Duration::from_millis(20));
-                }
-            });
+        let committed =
+            self.store
+                .commit(prepared.iter_mut(), lanes, letter_asks, late, |verdicts| {
+                    if early {
+                        answer(&mut replies, verdicts.to_vec());
+                        // Long enough for a kill to find what was promised and is not there.
+                        thread::sleep(Duration::from_millis(20));
+                    }
+                });
         match committed {
             Ok(mut committed) => {
                 self.succeeded();

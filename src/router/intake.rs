@@ -182,30 +182,15 @@ impl Gate {
     }
 
     /// Counts what waits from now on, room by room.
-    fn count_accepted(
-        &self,
-        network: &NetworkName,
-        rooms: &[Option<RoomAddress>],
-        verdicts: &[Verdict],
-    ) {
-        let accepted = rooms.iter().zip(verdicts).filter_map(|(room, verdict)| {
-            matches!(verdict, Verdict::Accepted(_))
-                .then_some(room.as_ref())
-                .flatten()
-        });
-        let mut run: Option<(&RoomAddress, u64)> = None;
-        for room in accepted {
-            match &mut run {
-                Some((known, events)) if *known == room => *events += 1,
-                _ => {
-                    if let Some((known, events)) = run.replace((room, 1)) {
-                        self.quota.committed(network, known, events);
-                    }
-                }
+    fn count_accepted(&self, network: &NetworkName, runs: &[Run], verdicts: &[Verdict]) {
+        let mut verdicts = verdicts.iter();
+        for (room, length) in runs {
+            let of_run = verdicts.by_ref().take(*length);
+            let accepted = of_run.filter(|verdict| matches!(verdict, Verdict::Accepted(_)));
+            let accepted = accepted.count() as u64;
+            if let Some(room) = room.as_ref().filter(|_| accepted > 0) {
+                self.quota.committed(network, room, accepted);
             }
-        }
-        if let Some((room, events)) = run {
-            self.quota.committed(network, room, events);
         }
     }
 
@@ -239,10 +224,22 @@ impl Gate {
     }
 }
 
-/// The rooms of a batch, each run of entries once.
-fn in_turn(rooms: &[Option<RoomAddress>]) -> impl Iterator<Item = &RoomAddress> {
-    let runs = rooms.chunk_by(|one, other| one == other);
-    runs.filter_map(|run| run.first().and_then(Option::as_ref))
+/// So many entries in turn of one room, or of none.
+type Run = (Option<RoomAddress>, usize);
+
+fn runs(entries: &[Entry]) -> Vec<Run> {
+    let mut runs: Vec<Run> = Vec::new();
+    for entry in entries {
+        let room = match entry {
+            Entry::Event(draft) => Some(&draft.room),
+            Entry::Receipt(..) | Entry::Refused(_) => None,
+        };
+        match runs.last_mut() {
+            Some((known, length)) if known.as_ref() == room => *length += 1,
+            _ => runs.push((room.cloned(), 1)),
+        }
+    }
+    runs
 }
 
 #[async_trait]
@@ -264,7 +261,7 @@ impl Intake for Gate {
                 .into_iter()
                 .map(|i| self.break_circles(self.router.admit(network, i, received), received)),
         );
-        let rooms: Vec<Option<RoomAddress>> = entries.iter().map(room).collect();
+        let runs = runs(&entries);
         let append = Append {
             network: network.clone(),
             entries,
@@ -276,15 +273,16 @@ impl Intake for Gate {
             return Answer::Busy;
         };
         self.count_gaps(network, &batch.gaps);
-        self.count_accepted(network, &rooms, &verdicts);
+        self.count_accepted(network, &runs, &verdicts);
         verdicts.drain(..notices);
+        let counters = self.metrics.network(network);
         for verdict in &verdicts {
             match verdict {
                 Verdict::Accepted(event) => {
                     tracing::trace!(%network, %event, "accepted");
-                    self.metrics.event_in(network);
+                    counters.event_in();
                 }
-                Verdict::Duplicate(_) => self.metrics.duplicate(network),
+                Verdict::Duplicate(_) => counters.duplicate(),
                 Verdict::Receipt => {}
                 Verdict::Refused(refusal) => {
                     self.grumble(network, refusal.as_str(), "refused by the router");
@@ -292,7 +290,7 @@ impl Intake for Gate {
             }
         }
         let until = Pace::limit();
-        for room in in_turn(&rooms) {
+        for room in runs.iter().filter_map(|(room, _)| room.as_ref()) {
             self.pace.keep(room, until).await;
         }
         Answer::Committed(verdicts)
@@ -339,13 +337,6 @@ impl Intake for Gate {
             }
             tokio::time::sleep(UNREADABLE).await;
         }
-    }
-}
-
-fn room(entry: &Entry) -> Option<RoomAddress> {
-    match entry {
-        Entry::Event(draft) => Some(draft.room.clone()),
-        Entry::Receipt(..) | Entry::Refused(_) => None,
     }
 }
 

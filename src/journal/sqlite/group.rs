@@ -227,7 +227,7 @@ impl<'a> Group<'a> {
             Some(fresh) => fresh,
             None => self.delta.events.entry(event.room.clone()).or_default(),
         };
-        fresh.events.push((Arc::clone(event), whole.json.len()));
+        fresh.events.push((Arc::clone(event), whole.json.size()));
         match self.delta.rooms.get_mut(&event.room) {
             Some(known) => known.head = room.head,
             None => {
