@@ -88,6 +88,8 @@ pub(crate) async fn latency(dir: &Path, rate: u64, seconds: u64, text: usize) ->
         stage.target(target).forget();
     }
     let before = sync_floor(data.path())?;
+    let commits = |stage: &Stage| stage.counter("comity_journal_commit_seconds_count");
+    let earlier = commits(&stage);
     let span = Span::begin()?;
     let count = rate * seconds;
     let generator = stage.stream(rate, count);
@@ -97,6 +99,7 @@ pub(crate) async fn latency(dir: &Path, rate: u64, seconds: u64, text: usize) ->
     let used = span.used()?;
     let others = span.others(used.cpu)?;
     let after = sync_floor(data.path())?;
+    let commits = commits(&stage) - earlier;
     let late = generator.join().expect("the generator does not panic");
     let mut latencies = crate::pace::histogram();
     for target in 0..TARGETS {
@@ -126,6 +129,7 @@ pub(crate) async fn latency(dir: &Path, rate: u64, seconds: u64, text: usize) ->
         used.cpu.as_secs_f64() * 1e6 / count as f64,
         "us",
     );
+    figures.say("commits an event", commits as f64 / count as f64, "");
     figures.say("processors that others used", others, "");
     Ok(figures)
 }
