@@ -145,16 +145,7 @@ fn edited(text: &Text) -> Text {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn change(content: &str) -> Arc<Event> {
-        let json = format!(
-            r##"{{"id":"01JD9V7R0M8Q4Z3W2T6YB5K1NC","room":"#r@gw1.example",
-                "origin":{{"network":"libera","channel":"#r","native_id":"1"}},
-                "author":{{"id":"libera/a","address":"a@libera.gw1.example","name":"a","avatar":null,"bot":false}},
-                "seq":1,"time":1,"received":1,"content":{content},"via":["gw1.example"],"ext":{{}}}}"##
-        );
-        Arc::new(serde_json::from_str(&json).expect("an event"))
-    }
+    use crate::delivery::samples::event as change;
 
     const EDIT: &str = r#"{"type":"edit","target":"01JD9V7R0M8Q4Z3W2T6YB5K1NC",
         "text":{"plain":"new","spans":[{"start":0,"end":3,"style":"bold"}]}}"#;

@@ -34,6 +34,8 @@ mod folding;
 mod handed;
 mod lane;
 mod notice;
+#[cfg(test)]
+mod samples;
 
 pub use budget::Budget;
 pub use driver::{Drain, LaneTask, RequestSlot, WINDOW_LIMIT};
