@@ -17,6 +17,7 @@ use comity_bridge::{
 };
 use comity_net::Backoff;
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::yield_now;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
@@ -402,6 +403,8 @@ impl Driver {
         if due > now {
             return Ok(());
         }
+        // What was just handed over is on its way first: a writing thread that wakes may take this one's processor.
+        yield_now().await;
         self.write_at = None;
         match self.lane.take_write() {
             Some(write) => self.write(write).await,
