@@ -20,7 +20,7 @@ use comity_federation::wire::sign::{OwnKey, hash_text};
 use http::header::HOST;
 use http::{Method, Request, Response, StatusCode};
 use serde_json::{Value, json};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use crate::wire::World;
 use crate::wire::https::{Handler, Https};
@@ -28,6 +28,8 @@ use crate::wire::https::{Handler, Https};
 const NAME: &str = "far.example";
 const GATEWAY: &str = "gw1.example";
 const ALIAS: &str = "#rust@far.example";
+/// The pause of a peer whose event was not confirmed: short, since tests wait for it.
+const AGAIN: Duration = Duration::from_millis(50);
 
 pub(crate) struct Peer {
     world: World,
@@ -40,7 +42,7 @@ struct Shared {
     author: Author,
     record: Record,
     room: Mutex<Room>,
-    caller: Mutex<Option<HttpCaller>>,
+    caller: watch::Sender<Option<HttpCaller>>,
 }
 
 /// The peer's copy of the room.
@@ -86,7 +88,7 @@ impl Peer {
             author,
             record: Record::new(),
             room: Mutex::new(room),
-            caller: Mutex::default(),
+            caller: watch::Sender::new(None),
         });
         let inside = Arc::clone(&shared);
         let handler: Handler = Arc::new(move |request| {
@@ -109,10 +111,23 @@ impl Peer {
 
 /// Pushes one event after the other, each until it is acknowledged: a peer keeps what was not.
 async fn push_all(shared: Arc<Shared>, mut queue: mpsc::UnboundedReceiver<Vec<u8>>) {
+    let mut callers = shared.caller.subscribe();
     while let Some(event) = queue.recv().await {
         let txn = hash_text(&event);
-        while !shared.push(&txn, &event).await {
-            tokio::time::sleep(Duration::from_millis(50)).await;
+        loop {
+            // Before there is a bridge, and after it has gone, nobody is asked.
+            if callers.wait_for(Option::is_some).await.is_err() {
+                return;
+            }
+            callers.mark_unchanged();
+            if shared.push(&txn, &event).await {
+                break;
+            }
+            // A gateway that cannot confirm an event now says how long to wait (PROTOCOL 11), and nothing when that is over.
+            tokio::select! {
+                _ = callers.changed() => {}
+                () = tokio::time::sleep(AGAIN) => {}
+            }
         }
         shared.record.acknowledge(1);
     }
@@ -125,7 +140,7 @@ impl Shared {
 
     /// Calls the bridge's endpoints; nothing while there is no bridge.
     async fn call(&self, method: Method, path: &str, body: Vec<u8>) -> Option<Response<Bytes>> {
-        let caller = self.caller.lock().expect("no panic").clone()?;
+        let caller = self.caller.borrow().clone()?;
         let nonce = {
             let mut room = self.room();
             room.numbers += 1;
@@ -218,7 +233,7 @@ impl Shared {
 
     /// Every request of the bridge is signed, by the key in its document.
     async fn is_signed(&self, request: &Request<Bytes>) -> bool {
-        let caller = self.caller.lock().expect("no panic").clone();
+        let caller = self.caller.borrow().clone();
         let Some(caller) = caller else { return false };
         let keys = caller
             .call(
@@ -388,7 +403,7 @@ impl FarSide for Peer {
     }
 
     async fn bridge(&mut self, opening: &Opening) -> Box<dyn Bridge> {
-        *self.shared.caller.lock().expect("no panic") = Some(opening.http.clone());
+        self.shared.caller.send_replace(Some(opening.http.clone()));
         self.world.bridge(&opening.gateway, self.network(), true)
     }
 
