@@ -123,7 +123,7 @@ async fn push_all(shared: Arc<Shared>, mut queue: mpsc::UnboundedReceiver<Vec<u8
             if shared.push(&txn, &event).await {
                 break;
             }
-            // A gateway that cannot confirm an event now says how long to wait (PROTOCOL 11), and nothing when that is over.
+            // A gateway that cannot confirm an event now says how long to wait (PROTOCOL 8), and nothing when that is over.
             tokio::select! {
                 _ = callers.changed() => {}
                 () = tokio::time::sleep(AGAIN) => {}
