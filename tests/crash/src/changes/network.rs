@@ -62,14 +62,15 @@ impl Network {
         let place = place.expect("no other channel is configured");
         let key = delivery.key.event.to_string();
         let what = what(&delivery.event, &delivery);
-        if channel == "wide/#a" && is_refused(&what) {
+        // Asked first: what was refused as its author first said it may stand here with its newer text.
+        let known = place
+            .known(&key)
+            .filter(|_| self.manner.asks && delivery.doubt);
+        if known.is_none() && channel == "wide/#a" && is_refused(&what) {
             let why = DeliveryError::Rejected("not this text".to_owned());
             delivery.receipts.finish(Outcome::GiveUp(why));
             return;
         }
-        let known = place
-            .known(&key)
-            .filter(|_| self.manner.asks && delivery.doubt);
         let id = known.unwrap_or_else(|| place.shows(&delivery.event.author.name, what, &key));
         let number = place.len() as u64;
         let land = move || {
