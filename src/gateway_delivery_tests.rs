@@ -143,6 +143,27 @@ async fn what_was_taken_back_before_it_was_shown_is_not_shown() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_edit_of_what_was_taken_back_is_shown_nowhere() {
+    let world = World::new();
+    world.network("two").go_down();
+    let gateway = gateway(&world, |_| {}).await;
+    say(&gateway, "m1", message("oops")).await;
+    world.network("three").wait_shown(ROOM, 1).await;
+    say(&gateway, "r1", redact("m1")).await;
+    say(&gateway, "m2", message("more")).await;
+    world.network("two").come_up();
+    world.network("two").wait_shown(ROOM, 1).await;
+    say(&gateway, "e1", edit("m1", "ooops")).await;
+    say(&gateway, "m3", message("and more")).await;
+    world.network("two").wait_shown(ROOM, 2).await;
+    world.network("three").wait_shown(ROOM, 3).await;
+    gateway.stop().await;
+    let said = ["<alice> more", "<alice> and more"];
+    assert_eq!(world.network("two").shown(ROOM), said);
+    assert_eq!(world.network("three").shown(ROOM)[1..], said);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_author_is_told_once_and_alone_what_was_not_shown() {
     let world = World::new();
     let why = DeliveryError::TooLarge("9 MB".to_owned());

@@ -90,6 +90,10 @@ pub(super) async fn follow(
     target: EventId,
     can: &Capabilities,
 ) -> Result<Change, JournalError> {
+    // Nobody may see a new text of what nobody may see.
+    if matches!(event.content, Content::Edit(_)) && journal.is_taken_back(target).await? {
+        return Ok(Change::Pass("taken_back"));
+    }
     let ids = match journal.standing(lane, target).await? {
         Standing::Dead => return Ok(of_dead(&event.content)),
         Standing::Origin(id) => vec![id],

@@ -322,6 +322,11 @@ impl Journal {
         self.read(move |reader| reader.standing(lane, event)).await
     }
 
+    /// True when the log says that somebody took an event back.
+    pub async fn is_taken_back(&self, event: EventId) -> Result<bool, JournalError> {
+        self.read(move |reader| reader.is_taken_back(event)).await
+    }
+
     /// Fires when somebody asked for another attempt at one of the lane's dead letters: ask [`Journal::again`].
     pub fn second_chances(&self, lane: LaneId) -> Arc<Notify> {
         self.signals.of(lane)

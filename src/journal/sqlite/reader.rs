@@ -251,6 +251,15 @@ impl Reader {
         })
     }
 
+    pub(crate) fn is_taken_back(&mut self, event: EventId) -> Result<bool, rusqlite::Error> {
+        self.connection
+            .prepare_cached(
+                "SELECT EXISTS (SELECT 1 FROM changes WHERE kind = 2
+                 AND target = (SELECT place FROM events WHERE id = ?1))",
+            )?
+            .query_row([event.to_bytes()], |row| row.get(0))
+    }
+
     pub(crate) fn native_ids(
         &mut self,
         channel: i64,
