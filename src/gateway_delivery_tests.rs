@@ -113,6 +113,7 @@ async fn an_edit_of_what_was_shown_is_shown_as_new_where_there_are_no_edits() {
     say(&gateway, "m1", message("hello")).await;
     world.network("two").wait_shown(ROOM, 1).await;
     say(&gateway, "e1", edit("m1", "hello there")).await;
+    world.network("two").wait_shown(ROOM, 2).await;
     say(&gateway, "r1", redact("m1")).await;
     say(&gateway, "m2", message("more")).await;
     assert_eq!(
