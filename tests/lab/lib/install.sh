@@ -4,7 +4,7 @@
 
 PACKAGES=(
     ngircd inspircd prosody prosody-modules knot knot-dnsutils
-    openssl curl ca-certificates gcc libc6-dev make pkg-config procps strace
+    openssl curl ca-certificates gcc libc6-dev make pkg-config procps strace eatmydata
 )
 POLICY=/usr/sbin/policy-rc.d
 POLICY_KEPT=/usr/sbin/policy-rc.d.before-comity-lab
