@@ -93,9 +93,9 @@ impl Deliveries {
             doubt,
             since_ms: event.received.0,
             ready,
-            late: late.map(|Timestamp(ms)| Late {
-                stamp: stamp::write(ms),
-                spoken: stamp::spoken(ms, now.0),
+            late: late.map(|at| Late {
+                stamp: stamp::write(at.0),
+                spoken: stamp::spoken(at, now),
             }),
         })
     }

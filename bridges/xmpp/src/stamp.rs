@@ -1,5 +1,8 @@
 //! Times as XMPP writes them (XEP-0082), and as people read them in front of a late message.
 
+use comity_bridge::Timestamp;
+use comity_bridge::event::Civil;
+
 /// XEP-0082's form of a time, in UTC.
 pub(crate) fn write(ms: i64) -> String {
     let Civil {
@@ -8,8 +11,9 @@ pub(crate) fn write(ms: i64) -> String {
         day,
         hour,
         minute,
-    } = Civil::of(ms);
-    let second = ms.rem_euclid(60_000) / 1_000;
+        second,
+        ..
+    } = Timestamp(ms).civil();
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
 }
 
@@ -37,22 +41,15 @@ pub(crate) fn read(text: &str) -> Option<i64> {
         number(time, 3..5)?,
         number(time, 6..8)?,
     );
-    let fits = (1..=12).contains(&month)
-        && (1..=31).contains(&day)
-        && hour < 24
-        && minute < 60
-        && second <= 60
-        && time.get(2..3) == Some(":")
-        && time.get(5..6) == Some(":");
-    if !fits {
+    if time.get(2..3) != Some(":") || time.get(5..6) != Some(":") {
         return None;
     }
     let mut rest = time.get(8..)?;
-    let mut ms = 0;
+    let mut milli = 0;
     if let Some(fraction) = rest.strip_prefix('.') {
         let digits = fraction.bytes().take_while(u8::is_ascii_digit).count();
         let (fraction, after) = fraction.split_at_checked(digits)?;
-        ms = format!("{fraction:0<3}").get(..3)?.parse().ok()?;
+        milli = format!("{fraction:0<3}").get(..3)?.parse().ok()?;
         rest = after;
     }
     let offset = match rest.split_at_checked(1) {
@@ -63,69 +60,33 @@ pub(crate) fn read(text: &str) -> Option<i64> {
         }
         Some(_) => return None,
     };
-    let minutes = (days(year, month, day) * 24 + hour) * 60 + minute - offset;
-    Some(minutes * 60_000 + second * 1_000 + ms)
+    let civil = Civil {
+        year,
+        month,
+        day,
+        hour,
+        minute,
+        second,
+        milli,
+    };
+    Some(civil.timestamp()?.0 - offset * 60_000)
 }
 
 /// When something was written, for people who read it at `now`: the time, and the day unless it is the same.
-pub(crate) fn spoken(ms: i64, now: i64) -> String {
+pub(crate) fn spoken(at: Timestamp, now: Timestamp) -> String {
     let Civil {
         year,
         month,
         day,
         hour,
         minute,
-    } = Civil::of(ms);
-    if ms.div_euclid(DAY) == now.div_euclid(DAY) {
+        ..
+    } = at.civil();
+    if at.is_same_day(now) {
         format!("[{hour:02}:{minute:02}]")
     } else {
         format!("[{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}]")
     }
-}
-
-const DAY: i64 = 86_400_000;
-
-struct Civil {
-    year: i64,
-    month: i64,
-    day: i64,
-    hour: i64,
-    minute: i64,
-}
-
-impl Civil {
-    /// Days to civil date in the proleptic Gregorian calendar, years beginning in March.
-    fn of(ms: i64) -> Self {
-        let (days, rest) = (ms.div_euclid(DAY), ms.rem_euclid(DAY));
-        let z = days + 719_468;
-        let era = z.div_euclid(146_097);
-        let day_of_era = z.rem_euclid(146_097);
-        let year_of_era =
-            (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-        let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-        let month_index = (5 * day_of_year + 2) / 153;
-        let month = if month_index < 10 {
-            month_index + 3
-        } else {
-            month_index - 9
-        };
-        Self {
-            year: year_of_era + era * 400 + i64::from(month <= 2),
-            month,
-            day: day_of_year - (153 * month_index + 2) / 5 + 1,
-            hour: rest / 3_600_000,
-            minute: rest / 60_000 % 60,
-        }
-    }
-}
-
-/// Days since 1970.
-fn days(year: i64, month: i64, day: i64) -> i64 {
-    let year = if month <= 2 { year - 1 } else { year };
-    let month_index = if month > 2 { month - 3 } else { month + 9 };
-    let day_of_year = (153 * month_index + 2) / 5 + day - 1;
-    let (era, year_of_era) = (year.div_euclid(400), year.rem_euclid(400));
-    era * 146_097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year - 719_468
 }
 
 #[cfg(test)]
@@ -169,15 +130,20 @@ mod tests {
     #[test]
     fn what_is_written_is_read_again() {
         for day in -1_000..60_000 {
-            let ms = day * DAY + day * 1_000;
+            let ms = day * 86_401_000;
             assert_eq!(read(&write(ms)), Some(ms));
         }
     }
 
     #[test]
     fn the_day_is_said_unless_it_is_today() {
-        let late = 1_732_280_000_000;
-        assert_eq!(spoken(late, late + 60_000), "[12:53]");
-        assert_eq!(spoken(late, late + DAY), "[2024-11-22 12:53]");
+        let late = |ms: i64| {
+            spoken(
+                Timestamp(1_732_280_000_000),
+                Timestamp(1_732_280_000_000 + ms),
+            )
+        };
+        assert_eq!(late(60_000), "[12:53]");
+        assert_eq!(late(86_400_000), "[2024-11-22 12:53]");
     }
 }

@@ -6,6 +6,7 @@
 //!
 //! `EVENTS.md` beside this crate's manifest is the page for bot authors, `event.schema.json` the exact grammar.
 
+mod civil;
 mod content;
 mod ident;
 mod schema;
@@ -16,6 +17,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use civil::Civil;
 pub use content::{
     Attachment, Ban, CONTENT_TYPES, Content, Edit, Encrypted, Join, Kick, Leave, LeaveKind,
     Message, MessageKind, Presence, PresenceState, Profile, React, ReactAction, Read, Redact,
