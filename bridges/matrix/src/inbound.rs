@@ -3,7 +3,7 @@
 //! Works on what strangers wrote. It decides from the event alone; where a display name is needed
 //! the caller gives it. It never looks at the text to tell an echo from a message.
 
-use comity_bridge::event::{Attachment, Message, MessageKind};
+use comity_bridge::event::{Attachment, Message, MessageKind, is_hidden};
 use comity_bridge::{
     Channel, Content, Incoming, NativeAuthor, NativeRef, SourceId, Text, Timestamp,
 };
@@ -230,11 +230,6 @@ pub(crate) fn clean_name(name: &str) -> String {
         .take(MAX_NAME_CHARS)
         .collect();
     visible.split_whitespace().collect::<Vec<_>>().join(" ")
-}
-
-fn is_hidden(c: char) -> bool {
-    (c.is_control() && !c.is_whitespace())
-        || matches!(c, '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
 fn printable(text: &str) -> String {

@@ -6,6 +6,7 @@
 
 use std::fmt;
 
+use comity_bridge::event::is_hidden;
 use sha1::{Digest, Sha1};
 use unicode_segmentation::UnicodeSegmentation;
 use xmpp_parsers::jid::ResourcePart;
@@ -141,7 +142,7 @@ pub(crate) fn shown_name(name: &str) -> String {
     let visible: String = name
         .chars()
         .map(|c| if c.is_whitespace() { ' ' } else { c })
-        .filter(|c| !is_hidden(*c))
+        .filter(|c| !is_hidden(*c) && !is_unprepared(*c))
         .collect();
     for grapheme in visible.graphemes(true) {
         let is_space = grapheme == " ";
@@ -186,13 +187,11 @@ pub(crate) fn prepared_nick(nick: &str) -> String {
     ResourcePart::new(nick).map_or_else(|_| nick.to_owned(), |nick| nick.to_string())
 }
 
-fn is_hidden(char: char) -> bool {
-    char.is_control()
-        || matches!(char,
-            '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{180b}'..='\u{180f}'
-            | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{3164}'
-            | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{ffff}'
-            | '\u{e000}'..='\u{f8ff}' | '\u{e0000}'..='\u{10ffff}')
+/// What resourceprep maps to nothing or refuses, beyond what is hidden: variation selectors, private use, what is no
+/// character (RFC 3454, tables B.1, C.3, C.4, C.6).
+fn is_unprepared(char: char) -> bool {
+    matches!(char,
+        '\u{fe00}'..='\u{fe0f}' | '\u{fffc}'..='\u{ffff}' | '\u{e000}'..='\u{f8ff}' | '\u{e1000}'..='\u{10ffff}')
 }
 
 /// Ids of the stanzas that show our deliveries.

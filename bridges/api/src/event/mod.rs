@@ -9,6 +9,7 @@
 mod civil;
 mod content;
 mod ident;
+mod name;
 mod schema;
 mod text;
 
@@ -27,6 +28,7 @@ pub use ident::{
     Channel, DeliveryKey, EventId, NameError, NativeId, NativeRef, NetworkName, RoomAddress,
     SourceId, Timestamp, UserAddress,
 };
+pub use name::is_hidden;
 pub use schema::schema;
 pub use text::{Span, Style, Text};
 

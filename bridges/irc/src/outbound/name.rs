@@ -1,5 +1,6 @@
 //! An author's name, made fit to stand in angle brackets before a line.
 
+use comity_bridge::event::is_hidden;
 use unicode_segmentation::UnicodeSegmentation;
 
 const MAX_GRAPHEMES: usize = 64;
@@ -31,7 +32,7 @@ pub(super) fn shown(name: &str, max_bytes: usize) -> Option<String> {
                         cleaned.push(' ');
                     }
                 }
-                c if c.is_control() || is_invisible(c) => {}
+                c if is_hidden(c) => {}
                 // The brackets are ours, so that what stands between them is the name.
                 '<' | '‹' | '〈' | '⟨' | '＜' | '﹤' | '❮' | '❰' => cleaned.push('('),
                 '>' | '›' | '〉' | '⟩' | '＞' | '﹥' | '❯' | '❱' => cleaned.push(')'),
@@ -51,14 +52,4 @@ pub(super) fn shown(name: &str, max_bytes: usize) -> Option<String> {
     }
     out.truncate(out.trim_end().len());
     (!out.is_empty()).then_some(out)
-}
-
-/// Characters that turn the reading direction around or take no place: with them two names look
-/// the same, or one looks like something else.
-fn is_invisible(c: char) -> bool {
-    matches!(c,
-        '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}'
-        | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}'
-        | '\u{2060}'..='\u{206f}' | '\u{2800}' | '\u{3164}' | '\u{feff}' | '\u{ffa0}'
-        | '\u{fff0}'..='\u{fffb}' | '\u{e0000}'..='\u{e0fff}')
 }
