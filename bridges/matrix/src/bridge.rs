@@ -209,13 +209,14 @@ impl Driver {
         };
         if self.transactions.len() >= MAX_WAITING {
             door::answer(pushed.reply, door::later());
+            self.session.handle_turned_away(now());
             return;
         }
         let ticket = Ticket(self.next_ticket);
         self.next_ticket += 1;
         self.transactions.insert(ticket, pushed.reply);
         self.session
-            .handle_transaction(now(), ticket, &pushed.id, pushed.events);
+            .handle_transaction(now(), ticket, pushed.events);
     }
 
     fn done(&mut self, done: Done) {
@@ -243,13 +244,8 @@ impl Driver {
     fn act(&mut self) {
         while let Some(action) = self.session.poll_action() {
             match action {
-                // Whether anybody is there is asked also while everything else hangs.
-                Action::Call {
-                    id,
-                    call: call @ (Call::Versions | Call::Whoami | Call::Ping { .. }),
-                } => {
-                    self.start(id, call);
-                }
+                // Whether anybody is there is asked also while everything else hangs, and transactions wait for what the rooms say.
+                Action::Call { id, call } if call.is_urgent() => self.start(id, call),
                 Action::Call { id, call } => self.calls.push_back((id, call)),
                 Action::Online => self.reports.network(NetworkStatus::Online),
                 Action::Offline(why) => self.reports.network(NetworkStatus::Offline { why }),
@@ -267,17 +263,20 @@ impl Driver {
                 Action::Commit {
                     ticket,
                     incoming,
-                    write,
+                    writes,
                 } => {
                     let reports = self.reports.clone();
                     self.tasks.push(Box::pin(async move {
-                        commit(&reports, incoming, write).await;
+                        commit(&reports, incoming, writes).await;
                         Done::Committed(ticket)
                     }));
                 }
                 Action::Answer { ticket, taken } => {
                     if let Some(reply) = self.transactions.remove(&ticket) {
-                        door::answer(reply, if taken { door::done() } else { door::later() });
+                        let answer = if taken { door::done() } else { door::later() };
+                        if !door::answer(reply, answer) {
+                            self.session.handle_hung_up(now());
+                        }
                         if taken && failpoint::is_set("matrix.acked") {
                             self.tasks.push(Box::pin(acked()));
                         }
@@ -352,7 +351,7 @@ async fn at(instant: Option<tokio::time::Instant>) {
 
 /// Commits what a transaction brought, however long that takes. When the homeserver sends it again meanwhile, what has been
 /// taken is recognised by its event ids.
-async fn commit(reports: &Reports, incoming: Vec<Incoming>, write: Option<(String, String)>) {
+async fn commit(reports: &Reports, incoming: Vec<Incoming>, mut writes: Vec<(String, String)>) {
     failpoint::reached("matrix.parsed");
     let mut batches = incoming.chunks(MAX_BATCH).peekable();
     while let Some(some) = batches.next() {
@@ -360,7 +359,7 @@ async fn commit(reports: &Reports, incoming: Vec<Incoming>, write: Option<(Strin
             incoming: some.to_vec(),
             // True only when all of it is there.
             writes: if batches.peek().is_none() {
-                write.iter().cloned().collect()
+                std::mem::take(&mut writes)
             } else {
                 Vec::new()
             },

@@ -97,6 +97,11 @@ impl Names {
                 && user.localpart().starts_with(&self.ghost_prefix))
     }
 
+    /// Whether a user's account is on this homeserver.
+    pub(crate) fn is_local(&self, user: &UserId) -> bool {
+        user.server_name() == self.server
+    }
+
     /// The id that a Matrix user has as an author: without `@`, and without the server's name
     /// where that is our own homeserver's.
     pub(crate) fn author_id(&self, user: &UserId) -> String {

@@ -134,6 +134,8 @@ async fn read_body(mut response: reqwest::Response) -> Result<Vec<u8>, Fault> {
 fn patience(call: &Call) -> Duration {
     Duration::from_secs(match call {
         Call::Versions | Call::Whoami => 10,
+        // Transactions wait for what a room says, and the homeserver hangs up after a minute.
+        _ if call.is_of_timeline() => 10,
         Call::Join { .. } | Call::Resolve { .. } => 90,
         Call::Send { .. } | Call::History { .. } | Call::Ping { .. } => 60,
         _ => 30,

@@ -19,7 +19,6 @@ pub(crate) const MAX_BODY: usize = 16 * 1024 * 1024;
 
 /// A transaction that waits for its answer.
 pub(crate) struct Pushed {
-    pub(crate) id: String,
     pub(crate) events: Vec<RoomEvent>,
     pub(crate) reply: oneshot::Sender<Response<Bytes>>,
 }
@@ -56,7 +55,6 @@ pub(crate) fn admit(config: &Config, reports: &Reports, exchange: HttpExchange) 
             match Transaction::parse(request.body()) {
                 Ok(transaction) => {
                     return Some(Pushed {
-                        id,
                         events: read(&transaction, reports),
                         reply,
                     });
@@ -136,7 +134,7 @@ fn json(status: StatusCode, body: String) -> Response<Bytes> {
     response
 }
 
-pub(crate) fn answer(reply: oneshot::Sender<Response<Bytes>>, response: Response<Bytes>) {
-    // Whoever asked may be gone; the homeserver asks again.
-    drop(reply.send(response));
+/// Whether anybody has waited for it. Whoever asked may be gone.
+pub(crate) fn answer(reply: oneshot::Sender<Response<Bytes>>, response: Response<Bytes>) -> bool {
+    reply.send(response).is_ok()
 }

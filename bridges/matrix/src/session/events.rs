@@ -4,12 +4,10 @@ use std::time::{Duration, Instant};
 
 use comity_bridge::Gap;
 use ruma::{OwnedRoomId, OwnedUserId};
-use tracing::warn;
 
-use super::catch_up::Page;
-use super::intake;
+use super::intake::{self, Committed};
 use super::room::Room;
-use super::{Action, Asker, Session, TRANSACTION_KEY, Ticket};
+use super::{Action, Asker, Session, Ticket};
 use crate::wire::call::{Answer, Call, MemberState};
 use crate::wire::event::RoomEvent;
 use crate::wire::fault::Fault;
@@ -20,27 +18,27 @@ const RESOLVE_PAUSE: Duration = Duration::from_secs(5);
 impl Session {
     pub(super) fn proceed_intake(&mut self, now: Instant) {
         loop {
-            let settled = self.rooms.values().all(Room::is_settled);
-            let Some(next) = self
-                .intake
-                .poll(now, settled, &self.by_room, &self.settings.names)
-            else {
+            let known = intake::Known {
+                settled: self.rooms.values().all(Room::is_settled),
+                rooms: &self.by_room,
+                ours: &self.settings.names,
+                timeline: &mut self.timeline,
+            };
+            let Some(next) = self.intake.poll(now, known) else {
                 return;
             };
             match next {
                 intake::Next::Later(ticket) => {
-                    self.numbers.remove(&ticket);
                     // One room that cannot be found must not hold up the others again.
                     self.rooms.values_mut().for_each(Room::settle);
                     self.health.ping_soon(now);
-                    self.catch_up.watch(now);
+                    self.timeline.suspect(now);
                     self.actions.push_back(Action::Answer {
                         ticket,
                         taken: false,
                     });
                 }
                 intake::Next::Busy(ticket) => {
-                    self.numbers.remove(&ticket);
                     self.wakes = true;
                     self.actions.push_back(Action::Answer {
                         ticket,
@@ -63,10 +61,9 @@ impl Session {
 
     /// Reads the events of a transaction in order, and what of it is for the journal.
     fn take(&mut self, now: Instant, ticket: Ticket, events: &[RoomEvent]) {
-        let number = self.numbers.remove(&ticket);
+        let writes = self.timeline.commits(ticket, events, &self.by_room);
         let mut incoming = Vec::new();
         for event in events {
-            self.catch_up.note(event);
             if event.kind == "m.room.member" {
                 self.member_event(now, event);
             }
@@ -90,17 +87,23 @@ impl Session {
         }
         if incoming.is_empty() {
             // Nothing that the journal has to keep.
-            self.intake.handle_committed(ticket);
-            self.actions.push_back(Action::Answer {
-                ticket,
-                taken: true,
-            });
+            self.settle(now, ticket);
         } else {
-            let write = number.map(|number| (TRANSACTION_KEY.to_owned(), number));
             self.actions.push_back(Action::Commit {
                 ticket,
                 incoming,
-                write,
+                writes,
+            });
+        }
+    }
+
+    /// A transaction, or what was read from a room, is in the journal.
+    pub(super) fn settle(&mut self, now: Instant, ticket: Ticket) {
+        self.timeline.committed(now, ticket);
+        if self.intake.handle_committed(ticket) == Committed::InTime {
+            self.actions.push_back(Action::Answer {
+                ticket,
+                taken: true,
             });
         }
     }
@@ -148,55 +151,59 @@ impl Session {
         }
     }
 
-    /// A page of a room that is read back, or why there is none.
-    pub(super) fn read_back(
+    /// A page of a room's timeline, or why there is none.
+    pub(super) fn timeline_answer(
         &mut self,
         now: Instant,
-        room: OwnedRoomId,
+        room: &OwnedRoomId,
         result: Result<Answer, Fault>,
     ) {
-        let (events, next) = match result {
-            Ok(Answer::Page { events, next }) => (events, next),
-            Ok(_) => return,
-            Err(fault) => {
-                let pause = match &fault {
-                    Fault::Limited(pause) => Some(*pause),
-                    _ => None,
-                };
-                warn!(%fault, %room, "room not read back");
-                return self.catch_up.failed(now, &room, pause);
+        // From the far end of the numbers: nobody waits for the answer.
+        let ticket = Ticket(self.next_ticket);
+        self.next_ticket -= 1;
+        let names = &self.settings.names;
+        let brought = self
+            .timeline
+            .handle_answer(now, room, result, ticket, names);
+        if let (Some((from, until)), Some(channel)) = (brought.gap, self.by_room.get(room)) {
+            self.actions.push_back(Action::Gap(Gap {
+                channel: channel.clone(),
+                from,
+                until,
+            }));
+        }
+        if let Some((key, value)) = brought.keep {
+            self.actions.push_back(Action::Remember { key, value });
+        }
+        if !brought.events.is_empty() {
+            self.intake.push_read(now, ticket, brought.events);
+        }
+    }
+
+    /// Looks at the rooms, as far as there is reason to.
+    pub(super) fn proceed_timeline(&mut self, now: Instant) {
+        if self.stopping {
+            return;
+        }
+        if self.is_calm() {
+            let joined = self.rooms.values().filter(|room| room.is_joined());
+            self.timeline.look(now, joined.filter_map(Room::id));
+        }
+        if self.health.is_up() {
+            while let Some((room, call)) = self.timeline.poll_call(now) {
+                self.ask(Asker::Timeline(room), call);
             }
-        };
-        match self
-            .catch_up
-            .page(&room, events, next, &self.settings.names)
-        {
-            Page::More(from) => self.ask_history(room, Some(from)),
-            Page::End { missed, gap } => {
-                if let (Some((from, until)), Some(channel)) = (gap, self.by_room.get(&room)) {
-                    self.actions.push_back(Action::Gap(Gap {
-                        channel: channel.clone(),
-                        from,
-                        until,
-                    }));
-                }
-                // As if a transaction had brought it. Nobody waits for its answer, so its tickets, from the far end of
-                // the numbers, belong to no transaction.
-                if !missed.is_empty() {
-                    let ticket = Ticket(self.next_ticket);
-                    self.next_ticket -= 1;
-                    self.intake.push(now, ticket, missed);
-                }
+        }
+        if self.timeline.poll_end() && self.rooms.values().all(Room::is_settled) {
+            for key in self.timeline.forget_others(&self.by_room) {
+                let value = String::new();
+                self.actions.push_back(Action::Remember { key, value });
             }
         }
     }
 
-    pub(super) fn ask_history(&mut self, room: OwnedRoomId, from: Option<String>) {
-        let call = Call::History {
-            room: room.clone(),
-            from,
-            senders: Vec::new(),
-        };
-        self.ask(Asker::CatchUp(room), call);
+    /// Whether the homeserver reaches us, and nothing that came is waiting.
+    pub(super) fn is_calm(&self) -> bool {
+        self.health.is_reached() && self.intake.is_idle()
     }
 }

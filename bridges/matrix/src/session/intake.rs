@@ -1,8 +1,9 @@
 //! Transactions, one at a time and in order, up to their commit.
 //!
-//! Two things can hold a transaction back, both for a short time: it is not yet known which rooms
+//! Three things can hold a transaction back, each for a short time: it is not yet known which rooms
 //! the configured aliases are (after a start, when the homeserver pushes at once what it kept for
-//! us), and a sender's display name is not known. The answer leaves only after the commit.
+//! us), its rooms are to be read first (`timeline`), and a sender's display name is not known. What is read from a room goes
+//! before the transaction on whose behalf it was read. The answer leaves only after the commit.
 //!
 //! When the journal takes nothing for longer than [`PATIENCE`], the homeserver is asked to come again; the commit goes on being
 //! tried all the same, and when it succeeds, the homeserver is to be woken from the pause that it makes then.
@@ -15,6 +16,7 @@ use ruma::{OwnedRoomId, OwnedUserId};
 
 use super::Ticket;
 use super::recent::Recent;
+use super::timeline::Timeline;
 use crate::ident::Names;
 use crate::wire::call::MemberState;
 use crate::wire::event::RoomEvent;
@@ -26,6 +28,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const SETTLE_PATIENCE: Duration = Duration::from_secs(15);
 /// How long after the start an unknown room is taken for one that will be asked for.
 const START_GRACE: Duration = Duration::from_secs(2);
+/// How long the rooms of a transaction may take to be read.
+const READ_PATIENCE: Duration = Duration::from_secs(5);
 /// How long display names may take.
 const NAME_PATIENCE: Duration = Duration::from_secs(2);
 /// How many display names are asked for one transaction.
@@ -35,7 +39,12 @@ const MAX_NAMES: usize = 20_000;
 
 #[derive(Debug)]
 enum Stage {
+    /// Not begun.
+    Waiting,
     Settling,
+    Reading,
+    /// Its names are wanted next.
+    Read,
     Naming(HashSet<(OwnedRoomId, OwnedUserId)>),
     Committing {
         /// The homeserver was asked to come again meanwhile.
@@ -43,24 +52,24 @@ enum Stage {
     },
 }
 
-/// A transaction that is not begun.
+/// What is to be committed: a transaction, or what a room's timeline has brought.
 #[derive(Debug)]
-struct Waiting {
-    ticket: Ticket,
-    events: Vec<RoomEvent>,
-    /// When the homeserver has waited long enough.
-    until: Instant,
-}
-
-#[derive(Debug)]
-struct Current {
+struct Entry {
     ticket: Ticket,
     events: Vec<RoomEvent>,
     stage: Stage,
     /// When the stage is over, whatever is missing.
     until: Instant,
-    /// When the homeserver has waited long enough.
-    answer_by: Instant,
+    /// When the homeserver has waited long enough; nobody waits for what was read.
+    answer_by: Option<Instant>,
+}
+
+impl Entry {
+    /// Whether what is read from a room comes too late to go before it.
+    fn is_ahead(&self) -> bool {
+        self.answer_by.is_none()
+            || matches!(self.stage, Stage::Naming(_) | Stage::Committing { .. })
+    }
 }
 
 /// What became of a commit.
@@ -68,8 +77,8 @@ struct Current {
 pub(super) enum Committed {
     /// The homeserver waits for the answer.
     InTime,
-    /// It was asked to come again already.
-    Late,
+    /// Nobody does: the homeserver was asked to come again already, or it was read from a room.
+    Unasked,
     /// Nothing was being committed under this ticket.
     Unknown,
 }
@@ -85,13 +94,22 @@ pub(super) enum Next {
     Take(Ticket, Vec<RoomEvent>),
 }
 
+/// What the intake has to know to go on.
+pub(super) struct Known<'a> {
+    /// Whether it is known which rooms are ours.
+    pub(super) settled: bool,
+    pub(super) rooms: &'a HashMap<OwnedRoomId, Channel>,
+    pub(super) ours: &'a Names,
+    pub(super) timeline: &'a mut Timeline,
+}
+
 #[derive(Debug)]
 pub(super) struct Intake {
     started: Instant,
     /// The time in which rooms are still asked for is over.
     graced: bool,
-    current: Option<Current>,
-    waiting: VecDeque<Waiting>,
+    /// The first is being worked on.
+    queue: VecDeque<Entry>,
     names: Recent<(OwnedRoomId, OwnedUserId), Option<String>>,
 }
 
@@ -100,134 +118,142 @@ impl Intake {
         Self {
             started: now,
             graced: false,
-            current: None,
-            waiting: VecDeque::new(),
+            queue: VecDeque::new(),
             names: Recent::new(MAX_NAMES),
         }
     }
 
     pub(super) fn push(&mut self, now: Instant, ticket: Ticket, events: Vec<RoomEvent>) {
-        self.waiting.push_back(Waiting {
+        self.queue.push_back(Entry {
             ticket,
             events,
-            until: now + PATIENCE,
+            stage: Stage::Waiting,
+            until: now,
+            answer_by: Some(now + PATIENCE),
         });
-        self.begin(now);
     }
 
-    fn begin(&mut self, now: Instant) {
-        if self.current.is_none()
-            && let Some(next) = self.waiting.pop_front()
-        {
-            self.current = Some(Current {
-                ticket: next.ticket,
-                events: next.events,
-                stage: Stage::Settling,
-                until: now + SETTLE_PATIENCE,
-                answer_by: next.until,
-            });
-        }
+    /// Takes what was read from a room. It goes before the transactions whose rooms are still looked at.
+    pub(super) fn push_read(&mut self, now: Instant, ticket: Ticket, events: Vec<RoomEvent>) {
+        let ahead = self.queue.iter().take_while(|entry| entry.is_ahead());
+        let entry = Entry {
+            ticket,
+            events,
+            stage: Stage::Read,
+            until: now,
+            answer_by: None,
+        };
+        self.queue.insert(ahead.count(), entry);
     }
 
     pub(super) fn due(&self) -> Option<Instant> {
-        let current = self.current.as_ref()?;
-        match current.stage {
-            Stage::Settling if !self.graced => Some(current.until.min(self.started + START_GRACE)),
-            Stage::Settling => Some(current.until),
-            Stage::Naming(_) => Some(current.until),
-            Stage::Committing { answered: false } => {
-                let waiting = self.waiting.front().map(|next| next.until);
-                waiting.into_iter().chain([current.answer_by]).min()
+        let first = self.queue.front()?;
+        match first.stage {
+            Stage::Waiting | Stage::Read => Some(first.until),
+            Stage::Settling if !self.graced => Some(first.until.min(self.started + START_GRACE)),
+            Stage::Settling | Stage::Reading | Stage::Naming(_) => Some(first.until),
+            Stage::Committing { answered } => {
+                let own = first.answer_by.filter(|_| !answered);
+                let others = self.queue.iter().skip(1).filter_map(|it| it.answer_by);
+                others.chain(own).min()
             }
-            Stage::Committing { answered: true } => self.waiting.front().map(|next| next.until),
         }
     }
 
     /// Whether nothing that came waits for anything.
     pub(super) fn is_idle(&self) -> bool {
-        self.current.is_none() && self.waiting.is_empty()
+        self.queue.is_empty()
     }
 
     pub(super) fn is_committing(&self) -> bool {
-        matches!(
-            self.current,
-            Some(Current {
-                stage: Stage::Committing { .. },
-                ..
-            })
-        )
+        let first = self.queue.front();
+        first.is_some_and(|it| matches!(it.stage, Stage::Committing { .. }))
     }
 
-    pub(super) fn poll(
-        &mut self,
-        now: Instant,
-        settled: bool,
-        rooms: &HashMap<OwnedRoomId, Channel>,
-        ours: &Names,
-    ) -> Option<Next> {
-        self.begin(now);
+    pub(super) fn poll(&mut self, now: Instant, known: Known<'_>) -> Option<Next> {
         self.graced |= now >= self.started + START_GRACE;
-        let current = self.current.as_mut()?;
-        match &mut current.stage {
-            Stage::Committing { answered } => {
-                if !*answered && now >= current.answer_by {
-                    *answered = true;
-                    return Some(Next::Busy(current.ticket));
+        let graced = self.graced;
+        let first = self.queue.front_mut()?;
+        if matches!(first.stage, Stage::Waiting) {
+            first.stage = Stage::Settling;
+            first.until = now + SETTLE_PATIENCE;
+        }
+        if matches!(first.stage, Stage::Settling) {
+            let is_known = |event: &RoomEvent| known.rooms.contains_key(&event.room_id);
+            if !(first.events.iter().all(is_known) || (known.settled && graced)) {
+                if now < first.until {
+                    return None;
                 }
-                let expired = self.waiting.pop_front_if(|next| next.until <= now)?;
-                Some(Next::Busy(expired.ticket))
+                let ticket = first.ticket;
+                self.queue.pop_front();
+                return Some(Next::Later(ticket));
             }
-            Stage::Settling => {
-                let all_known = current
-                    .events
-                    .iter()
-                    .all(|event| rooms.contains_key(&event.room_id));
-                let nothing_missing = all_known || (settled && self.graced);
-                if !nothing_missing {
-                    if now < current.until {
-                        return None;
-                    }
-                    let ticket = current.ticket;
-                    self.current = None;
-                    return Some(Next::Later(ticket));
-                }
-                let missing = missing_names(&current.events, rooms, ours, &mut self.names);
-                current.stage = Stage::Naming(missing.iter().cloned().collect());
-                current.until = now + NAME_PATIENCE;
+            first.stage = Stage::Reading;
+            first.until = now + READ_PATIENCE;
+        }
+        if matches!(first.stage, Stage::Reading) {
+            let (ticket, events) = (first.ticket, &mut first.events);
+            let holds = known
+                .timeline
+                .holds(now, ticket, events, known.rooms, known.ours);
+            if holds && now < first.until {
+                return None;
+            }
+            if holds {
+                known.timeline.hold_no_longer(events);
+            }
+            known.timeline.strip(events);
+            first.stage = Stage::Read;
+        }
+        match &mut first.stage {
+            Stage::Read => {
+                let missing =
+                    missing_names(&first.events, known.rooms, known.ours, &mut self.names);
+                first.stage = Stage::Naming(missing.iter().cloned().collect());
+                first.until = now + NAME_PATIENCE;
                 if missing.is_empty() {
                     self.take()
                 } else {
                     Some(Next::Ask(missing))
                 }
             }
-            Stage::Naming(missing) if missing.is_empty() || now >= current.until => self.take(),
-            Stage::Naming(_) => None,
+            Stage::Naming(missing) if missing.is_empty() || now >= first.until => self.take(),
+            Stage::Committing { answered } => {
+                if !*answered && first.answer_by.is_some_and(|by| by <= now) {
+                    *answered = true;
+                    return Some(Next::Busy(first.ticket));
+                }
+                let is_late = |it: &Entry| it.answer_by.is_some_and(|by| by <= now);
+                let late = self.queue.iter().skip(1).position(is_late)?;
+                self.queue
+                    .remove(late + 1)
+                    .map(|late| Next::Busy(late.ticket))
+            }
+            _ => None,
         }
     }
 
     fn take(&mut self) -> Option<Next> {
-        let current = self.current.as_mut()?;
-        current.stage = Stage::Committing { answered: false };
-        Some(Next::Take(
-            current.ticket,
-            std::mem::take(&mut current.events),
-        ))
+        let first = self.queue.front_mut()?;
+        first.stage = Stage::Committing { answered: false };
+        Some(Next::Take(first.ticket, std::mem::take(&mut first.events)))
     }
 
     /// The journal has what [`Next::Take`] gave.
     pub(super) fn handle_committed(&mut self, ticket: Ticket) -> Committed {
-        let committed = match &self.current {
-            Some(Current {
-                ticket: current,
+        let committed = match self.queue.front() {
+            Some(Entry {
+                ticket: first,
                 stage: Stage::Committing { answered },
+                answer_by,
                 ..
-            }) if *current == ticket => match answered {
-                true => Committed::Late,
-                false => Committed::InTime,
+            }) if *first == ticket => match answer_by {
+                Some(_) if !answered => Committed::InTime,
+                _ => Committed::Unasked,
             },
             _ => return Committed::Unknown,
         };
-        self.current = None;
+        self.queue.pop_front();
         committed
     }
 
@@ -239,10 +265,10 @@ impl Intake {
         state: Option<MemberState>,
     ) {
         let member = (room, user);
-        if let Some(Current {
+        if let Some(Entry {
             stage: Stage::Naming(missing),
             ..
-        }) = &mut self.current
+        }) = self.queue.front_mut()
         {
             missing.remove(&member);
         }

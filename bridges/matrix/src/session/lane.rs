@@ -493,7 +493,7 @@ impl Work {
         let (mut is_past, mut old) = (true, 0);
         for event in events.iter().filter(|event| names.is_ours(&event.sender)) {
             let sent = event.origin_server_ts.and_then(|ts| i64::try_from(ts).ok());
-            if event.redacted {
+            if event.remarks.redacted {
                 if sent.is_some_and(|sent| self.may_be_this(sent)) {
                     self.redacted.push(event.event_id.clone());
                 }

@@ -9,20 +9,24 @@
 //! - `ghosts`: what the homeserver already knows of our ghosts.
 //! - `intake`: transactions, one at a time, up to their commit.
 //! - `events`: what the events of a transaction mean for rooms, ghosts and the journal.
-//! - `gaps`: transactions that the homeserver has left behind.
-//! - `catch_up`: the rooms read back after coming up, for what no transaction has brought.
+//! - `suspicion`: whether transactions can be taken as they come.
+//! - `timeline`: what the rooms themselves say, where they cannot.
+//! - `places`: how far we have each room.
+//! - `reading`: one room on its way from what we have of it to its newest event.
 
-mod catch_up;
 mod events;
-mod gaps;
 mod ghosts;
 mod health;
 mod intake;
 mod lane;
+mod places;
+mod reading;
 mod recent;
 mod room;
+mod suspicion;
 #[cfg(test)]
 mod tests;
+mod timeline;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::Instant;
@@ -40,13 +44,12 @@ use crate::wire::call::{Answer, Call};
 use crate::wire::event::RoomEvent;
 use crate::wire::fault::Fault;
 
-use catch_up::CatchUp;
-use gaps::Gaps;
 use ghosts::Ghosts;
 use health::{Health, Turn};
-use intake::{Committed, Intake};
+use intake::Intake;
 use lane::{Lane, Step};
 use room::Room;
+use timeline::Timeline;
 
 /// What a session needs to know of its network's configuration.
 #[derive(Clone, Debug)]
@@ -95,8 +98,8 @@ pub(crate) enum Action {
     Commit {
         ticket: Ticket,
         incoming: Vec<Incoming>,
-        /// A fact to be kept with it.
-        write: Option<(String, String)>,
+        /// Facts to be kept with it.
+        writes: Vec<(String, String)>,
     },
     /// Report that something was said that nobody here will see.
     Gap(Gap),
@@ -117,7 +120,7 @@ enum Asker {
     Room(Channel),
     Lane(Channel),
     Member(OwnedRoomId, OwnedUserId),
-    CatchUp(OwnedRoomId),
+    Timeline(OwnedRoomId),
     Nobody,
 }
 
@@ -154,8 +157,6 @@ impl Job {
 
 /// The key under which the room of an alias is kept.
 const ROOM_KEY: &str = "room/";
-/// The key under which the last transaction is kept.
-const TRANSACTION_KEY: &str = "transaction";
 
 /// One application service on one homeserver.
 pub(crate) struct Session {
@@ -166,10 +167,8 @@ pub(crate) struct Session {
     by_room: HashMap<OwnedRoomId, Channel>,
     ghosts: Ghosts,
     intake: Intake,
-    gaps: Gaps,
-    /// The ids of transactions that are not committed yet.
-    numbers: HashMap<Ticket, String>,
-    catch_up: CatchUp,
+    timeline: Timeline,
+    /// Counts down: the tickets of transactions count up.
     next_ticket: u64,
     /// The homeserver was asked to come again and makes a pause, which a ping ends.
     wakes: bool,
@@ -190,9 +189,7 @@ impl Session {
         let mut session = Self {
             health: Health::new(now, &settings),
             intake: Intake::new(now),
-            gaps: Gaps::after(remembered.get(TRANSACTION_KEY).map(String::as_str), now),
-            numbers: HashMap::new(),
-            catch_up: CatchUp::new(now, wall),
+            timeline: Timeline::new(now, wall, &remembered),
             next_ticket: u64::MAX,
             wakes: false,
             settings,
@@ -218,23 +215,20 @@ impl Session {
     /// When [`Session::handle_timeout`] wants to be called, at the latest.
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         let lanes = self.lanes.values().filter_map(Lane::due);
-        let rooms = self.rooms.values().filter_map(|room| {
-            if self.health.is_up() && !self.stopping {
-                room.due()
-            } else {
-                None
-            }
-        });
+        let may_ask = self.health.is_up() && !self.stopping;
+        let rooms = self.rooms.values().filter(|_| may_ask);
+        let rooms = rooms.filter_map(Room::due);
         self.health
             .due()
             .into_iter()
             .chain(rooms)
             .chain(lanes)
             .chain(self.intake.due())
+            .chain(self.timeline.call_due().filter(|_| may_ask))
             .chain(
-                self.catch_up
-                    .due()
-                    .filter(|_| self.health.is_reached() && self.intake.is_idle()),
+                self.timeline
+                    .look_due()
+                    .filter(|_| may_ask && self.is_calm()),
             )
             .min()
     }
@@ -328,41 +322,34 @@ impl Session {
         &mut self,
         now: Instant,
         ticket: Ticket,
-        id: &str,
         events: Vec<RoomEvent>,
     ) {
-        self.catch_up.note_transaction(now, &events);
-        if self.gaps.admits(now, id) {
-            self.numbers.insert(ticket, id.to_owned());
-            self.intake.push(now, ticket, events);
-        } else {
-            info!(
-                transaction = id,
-                "a transaction before this one is missing; it is asked for again"
-            );
-            self.health.ping_soon(now);
-            // This recovery of the homeserver's can leave something behind as well.
-            self.catch_up.watch(now);
-            self.actions.push_back(Action::Answer {
-                ticket,
-                taken: false,
-            });
-        }
+        self.timeline
+            .note_transaction(now, &events, &self.settings.names);
+        self.intake.push(now, ticket, events);
+        self.proceed(now);
+    }
+
+    /// A transaction was answered that it shall come again.
+    pub(crate) fn handle_turned_away(&mut self, now: Instant) {
+        self.timeline.suspect(now);
+        self.health.ping_soon(now);
+        self.proceed(now);
+    }
+
+    /// Nobody has waited for the answer to a transaction: the homeserver has ended, or the way to it is lost.
+    pub(crate) fn handle_hung_up(&mut self, now: Instant) {
+        self.timeline.suspect(now);
         self.proceed(now);
     }
 
     /// The journal has what [`Action::Commit`] asked for.
     pub(crate) fn handle_committed(&mut self, now: Instant, ticket: Ticket) {
-        if self.intake.handle_committed(ticket) == Committed::InTime {
-            self.actions.push_back(Action::Answer {
-                ticket,
-                taken: true,
-            });
-        }
+        self.settle(now, ticket);
         if std::mem::take(&mut self.wakes) {
             info!("the journal takes events again; the homeserver is asked to go on");
             self.health.ping_soon(now);
-            self.catch_up.watch(now);
+            self.timeline.suspect(now);
         }
         self.proceed(now);
     }
@@ -402,7 +389,7 @@ impl Session {
                 let before = self.health.is_reached();
                 self.health.handle_ping(now, result);
                 if !before && self.health.is_reached() {
-                    self.catch_up.postpone(now);
+                    self.timeline.postpone(now);
                 }
             }
             Asker::Room(channel) => self.room_answer(now, &channel, result),
@@ -414,7 +401,7 @@ impl Session {
                 };
                 self.intake.handle_member(room, user, state);
             }
-            Asker::CatchUp(room) => self.read_back(now, room, result),
+            Asker::Timeline(room) => self.timeline_answer(now, &room, result),
             Asker::Nobody => {}
         }
         self.proceed(now);
@@ -423,8 +410,7 @@ impl Session {
     fn turn(&mut self, now: Instant, turn: Option<Turn>) {
         match turn {
             Some(Turn::Up) => {
-                self.gaps.watch(now);
-                self.catch_up.watch(now);
+                self.timeline.suspect(now);
                 self.actions.push_back(Action::Online);
                 for (channel, room) in &mut self.rooms {
                     if room.is_joined() {
@@ -468,6 +454,9 @@ impl Session {
         let Some(state) = state else { return };
         if state == ChannelState::Joined {
             self.remember_room(channel);
+            if let Some(room) = self.rooms.get(channel).and_then(Room::id) {
+                self.timeline.enter(now, room);
+            }
         }
         self.actions
             .push_back(Action::Channel(channel.clone(), state));
@@ -532,20 +521,7 @@ impl Session {
                 self.ask(Asker::Room(channel), call);
             }
         }
-        let is_sent_all = self.health.is_reached() && self.intake.is_idle();
-        if is_sent_all && !self.stopping && self.catch_up.poll(now) {
-            let rooms: Vec<OwnedRoomId> = self
-                .rooms
-                .values()
-                .filter(|room| room.is_joined())
-                .filter_map(|room| room.id().cloned())
-                .collect();
-            for room in rooms {
-                if self.catch_up.begin(&room) {
-                    self.ask_history(room, None);
-                }
-            }
-        }
+        self.proceed_timeline(now);
         self.proceed_lanes(now);
     }
 

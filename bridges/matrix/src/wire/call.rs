@@ -19,7 +19,9 @@ use ruma::{
             account::{register, whoami},
             alias::get_alias,
             appservice::request_ping,
+            context::get_context,
             discovery::get_supported_versions,
+            filter::{LazyLoadOptions, RoomEventFilter},
             membership::{invite_user, join_room_by_id_or_alias, leave_room},
             message::{get_message_events, send_message_event},
             profile::set_profile_field,
@@ -79,13 +81,20 @@ pub(crate) enum Call {
         written: Option<Timestamp>,
         content: Box<RawValue>,
     },
-    /// Reads a room back from its newest event, or from where the last page ended: the messages of some users, or, when none is
-    /// named, everybody's and who came and went.
+    /// Reads a room from its newest event backwards, or from where the last page ended: the messages of some users, or, when none
+    /// is named, everybody's and who came and went.
     History {
         room: OwnedRoomId,
         from: Option<String>,
         senders: Vec<OwnedUserId>,
     },
+    /// Where a room goes on after an event.
+    After {
+        room: OwnedRoomId,
+        event: OwnedEventId,
+    },
+    /// Reads a room forwards from where the last page ended: everybody's messages, and who came and went.
+    Onward { room: OwnedRoomId, from: String },
     /// A member's state in a room: membership and display name.
     Member {
         room: OwnedRoomId,
@@ -109,7 +118,8 @@ pub(crate) enum Answer {
     },
     /// [`Call::Send`].
     Sent(OwnedEventId),
-    /// [`Call::History`]: newest first; `next` is absent at the room's beginning.
+    /// [`Call::History`]: newest first; [`Call::After`] and [`Call::Onward`]: oldest first. `next` is absent at the room's end in
+    /// that direction.
     Page {
         events: Vec<RoomEvent>,
         next: Option<String>,
@@ -217,13 +227,33 @@ impl Address {
                 let mut request = get_message_events::v3::Request::backward(room.clone());
                 request.from.clone_from(from);
                 request.limit = uint!(100);
-                let mut types = vec!["m.room.message".to_owned()];
                 if senders.is_empty() {
-                    types.push("m.room.member".to_owned());
+                    // Mostly little is missing, and Synapse (1.163, `handlers/pagination.py`) asks other homeservers for what a
+                    // page lacks.
+                    request.limit = uint!(30);
+                    request.filter = talk();
                 } else {
+                    request.filter.types = Some(vec!["m.room.message".to_owned()]);
                     request.filter.senders = Some(senders.clone());
                 }
-                request.filter.types = Some(types);
+                self.print(request, None)
+            }
+            Call::After { room, event } => {
+                let mut request = get_context::v3::Request::new(room.clone(), event.clone());
+                // One, since some servers take none for their default.
+                request.limit = uint!(1);
+                request.filter = talk();
+                // Or the answer holds every member of the room.
+                request.filter.lazy_load_options = LazyLoadOptions::Enabled {
+                    include_redundant_members: false,
+                };
+                self.print(request, None)
+            }
+            Call::Onward { room, from } => {
+                let mut request = get_message_events::v3::Request::forward(room.clone());
+                request.from = Some(from.clone());
+                request.limit = uint!(100);
+                request.filter = talk();
                 self.print(request, None)
             }
             Call::Member { room, user } => {
@@ -264,6 +294,24 @@ impl Address {
 }
 
 impl Call {
+    /// Whether it does not wait until others are answered. Of these there are only a few at once.
+    pub(crate) fn is_urgent(&self) -> bool {
+        match self {
+            Self::Versions | Self::Whoami | Self::Ping { .. } => true,
+            _ => self.is_of_timeline(),
+        }
+    }
+
+    /// Whether it asks what a room has that we have not.
+    pub(crate) fn is_of_timeline(&self) -> bool {
+        match self {
+            Self::After { .. } | Self::Onward { .. } => true,
+            // With senders, it is for a delivery.
+            Self::History { senders, .. } => senders.is_empty(),
+            _ => false,
+        }
+    }
+
     /// Reads the homeserver's response to this call.
     pub(crate) fn decode(&self, response: http::Response<Vec<u8>>) -> Result<Answer, Fault> {
         if !response.status().is_success() {
@@ -299,15 +347,17 @@ impl Call {
             }
             Self::Send { .. } => read::<send_message_event::v3::Request>(response)
                 .map(|answer| Answer::Sent(answer.event_id)),
-            Self::History { .. } => {
+            Self::History { .. } | Self::Onward { .. } => {
                 let answer = read::<get_message_events::v3::Request>(response)?;
-                let events = answer
-                    .chunk
-                    .iter()
-                    .filter_map(|raw| RoomEvent::parse(raw.json()).ok())
-                    .collect();
                 Ok(Answer::Page {
-                    events,
+                    events: readable(&answer.chunk),
+                    next: answer.end,
+                })
+            }
+            Self::After { .. } => {
+                let answer = read::<get_context::v3::Request>(response)?;
+                Ok(Answer::Page {
+                    events: readable(&answer.events_after),
                     next: answer.end,
                 })
             }
@@ -326,6 +376,23 @@ impl Call {
     }
 }
 
+/// What people say, and who comes and goes.
+fn talk() -> RoomEventFilter {
+    let mut filter = RoomEventFilter::default();
+    filter.types = Some(vec![
+        "m.room.message".to_owned(),
+        "m.room.member".to_owned(),
+    ]);
+    filter
+}
+
+/// One that is no event spoils only itself.
+fn readable<E>(page: &[Raw<E>]) -> Vec<RoomEvent> {
+    page.iter()
+        .filter_map(|raw| RoomEvent::parse(raw.json()).ok())
+        .collect()
+}
+
 fn read<R: OutgoingRequest>(
     response: http::Response<Vec<u8>>,
 ) -> Result<R::IncomingResponse, Fault> {
@@ -335,7 +402,7 @@ fn read<R: OutgoingRequest>(
 
 #[cfg(test)]
 mod tests {
-    use ruma::{owned_room_alias_id, owned_room_id, owned_user_id};
+    use ruma::{owned_event_id, owned_room_alias_id, owned_room_id, owned_user_id};
 
     use super::*;
 
@@ -480,6 +547,14 @@ mod tests {
                 room: room.clone(),
                 from: Some("t1".into()),
                 senders: vec![user.clone()],
+            },
+            Call::After {
+                room: room.clone(),
+                event: owned_event_id!("$e"),
+            },
+            Call::Onward {
+                room: room.clone(),
+                from: "t2".into(),
             },
             Call::Member {
                 room: room.clone(),

@@ -25,17 +25,32 @@ pub(crate) struct RoomEvent {
     #[serde(default)]
     pub(crate) origin_server_ts: Option<u64>,
     pub(crate) content: serde_json::Map<String, Value>,
-    /// Somebody has taken it back: its content is gone.
-    #[serde(default, rename = "unsigned", deserialize_with = "is_redacted")]
-    pub(crate) redacted: bool,
+    /// What the homeserver itself says of the event.
+    #[serde(default, rename = "unsigned", deserialize_with = "remarks")]
+    pub(crate) remarks: Remarks,
 }
 
-/// Whether `unsigned` says that the event was redacted. It is the homeserver's own, and may hold anything else.
-fn is_redacted<'de, D: Deserializer<'de>>(from: D) -> Result<bool, D::Error> {
+/// What the homeserver adds to an event.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Remarks {
+    /// Somebody has taken it back: its content is gone.
+    pub(crate) redacted: bool,
+    /// It is about a member who was in the room before it, too.
+    pub(crate) was_in: bool,
+    /// How long ago it was said, in milliseconds, by the clock of its sender's server.
+    pub(crate) age: Option<i64>,
+}
+
+/// Reads `unsigned`, which may hold anything else, too.
+fn remarks<'de, D: Deserializer<'de>>(from: D) -> Result<Remarks, D::Error> {
     let unsigned = Value::deserialize(from)?;
-    Ok(unsigned
-        .get("redacted_because")
-        .is_some_and(|because| !because.is_null()))
+    Ok(Remarks {
+        redacted: unsigned
+            .get("redacted_because")
+            .is_some_and(|because| !because.is_null()),
+        was_in: unsigned["prev_content"]["membership"] == "join",
+        age: unsigned.get("age").and_then(Value::as_i64),
+    })
 }
 
 /// Why an event cannot be used at all.
@@ -144,6 +159,32 @@ mod tests {
         let event = RoomEvent::parse(&event(r#""content":{"body":"hi"}"#)).unwrap();
         assert_eq!(event.sender, "@a:hs.test");
         assert_eq!(event.text("body"), Some("hi"));
+    }
+
+    #[test]
+    fn the_homeservers_remarks_are_read_where_they_are_what_they_should_be() {
+        let of = |unsigned: &str| {
+            RoomEvent::parse(&event(&format!(r#""content":{{}},"unsigned":{unsigned}"#)))
+                .unwrap()
+                .remarks
+        };
+        let known =
+            of(r#"{"age":1200,"redacted_because":{},"prev_content":{"membership":"join"}}"#);
+        assert!(known.redacted && known.was_in);
+        assert_eq!(known.age, Some(1200));
+        for odd in [
+            r#"{"age":"old","prev_content":7}"#,
+            r#"{"age":1e300,"prev_content":{"membership":"leave"}}"#,
+            "[]",
+            "null",
+            "{}",
+        ] {
+            let unknown = of(odd);
+            assert!(
+                !unknown.redacted && !unknown.was_in && unknown.age.is_none(),
+                "{odd}"
+            );
+        }
     }
 
     #[test]

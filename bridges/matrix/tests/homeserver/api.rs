@@ -39,6 +39,7 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
         .route(&room("leave"), post(leave))
         .route(&room("send/m.room.message/{txn}"), put(send))
         .route(&room("messages"), get(messages))
+        .route(&room("context/{event}"), get(context))
         .route(
             &room("state/m.room.encryption/"),
             get(|| async { not_found() }),
@@ -262,31 +263,59 @@ fn land(hs: &Shared, user: &str, txn: String, content: &Value) -> (Response, boo
 
 /// Pages of three, so that a look back has to turn them. What the filter leaves out is on no page.
 async fn messages(State(hs): Hs, params: Params) -> Response {
+    let state = hs.state();
+    let timeline: Vec<&Value> = passing(&state.timeline, &params);
+    let is_forward = params.get("dir").map(String::as_str) == Some("f");
+    let from = params.get("from").and_then(|from| from.parse().ok());
+    let from = from.unwrap_or(if is_forward { 0 } else { timeline.len() });
+    let until = if is_forward {
+        timeline.len().min(from + 3)
+    } else {
+        from.saturating_sub(3)
+    };
+    let mut chunk = timeline[from.min(until)..from.max(until)].to_vec();
+    if !is_forward {
+        chunk.reverse();
+    }
+    let mut page = json!({"start": from.to_string(), "chunk": chunk});
+    // A real one does not know without looking whether anything follows, either.
+    if until != from {
+        page["end"] = until.to_string().into();
+    }
+    Json(page).into_response()
+}
+
+/// An event and the one after it.
+async fn context(
+    State(hs): Hs,
+    Path((_, event)): Path<(String, String)>,
+    params: Params,
+) -> Response {
+    let state = hs.state();
+    let timeline = passing(&state.timeline, &params);
+    let Some(at) = timeline.iter().position(|it| it["event_id"] == *event) else {
+        return not_found();
+    };
+    let after: Vec<&Value> = timeline.iter().skip(at + 1).take(1).copied().collect();
+    let end = at + 1 + after.len();
+    Json(json!({"event": timeline[at], "events_after": after, "end": end.to_string()}))
+        .into_response()
+}
+
+/// What of a timeline gets through a request's filter.
+fn passing<'a>(timeline: &'a [Value], params: &Params) -> Vec<&'a Value> {
     let filter: Value = params
         .get("filter")
         .and_then(|filter| serde_json::from_str(filter).ok())
         .unwrap_or_default();
-    let passes = |event: &&Value| {
-        let named = |key: &str, field: &str| {
-            filter[key]
-                .as_array()
-                .is_none_or(|names| names.contains(&event[field]))
-        };
-        named("types", "type") && named("senders", "sender")
+    let named = |key: &str, field: &Value| {
+        filter[key]
+            .as_array()
+            .is_none_or(|names| names.contains(field))
     };
-    let state = hs.state();
-    let timeline: Vec<&Value> = state.timeline.iter().filter(passes).collect();
-    let end = params
-        .get("from")
-        .and_then(|from| from.parse().ok())
-        .unwrap_or(timeline.len());
-    let start = end.saturating_sub(3);
-    let chunk: Vec<&Value> = timeline[start..end].iter().rev().copied().collect();
-    let mut page = json!({"start": end.to_string(), "chunk": chunk});
-    if start > 0 {
-        page["end"] = start.to_string().into();
-    }
-    Json(page).into_response()
+    let passes =
+        |event: &&Value| named("types", &event["type"]) && named("senders", &event["sender"]);
+    timeline.iter().filter(passes).collect()
 }
 
 async fn member(State(hs): Hs, Path((_, user)): Path<(String, String)>) -> Response {

@@ -120,16 +120,19 @@ impl Homeserver {
 
     /// Somebody says something.
     pub(crate) fn say(&self, author: &str, text: &str) {
+        let event = self.leave_behind(author, text);
+        self.shared.push(event, 1);
+    }
+
+    /// Somebody says something that no transaction brings.
+    pub(crate) fn leave_behind(&self, author: &str, text: &str) -> Value {
         let user = format!("@{author}:{SERVER}");
         let content = json!({"msgtype": "m.text", "body": text});
-        let event = {
-            let mut state = self.shared.state();
-            state.names.insert(user.clone(), author.to_owned());
-            let event = state.event("m.room.message", &user, None, content);
-            state.last_said = Some(event.clone());
-            event
-        };
-        self.shared.push(event, 1);
+        let mut state = self.shared.state();
+        state.names.insert(user.clone(), author.to_owned());
+        let event = state.event("m.room.message", &user, None, content);
+        state.last_said = Some(event.clone());
+        event
     }
 
     /// The last said line once more, in another transaction (synapse #11447).

@@ -155,6 +155,24 @@ async fn transactions_that_come_again_mixed_up_or_with_bad_events_lose_and_doubl
 }
 
 #[tokio::test]
+async fn what_the_homeserver_leaves_behind_at_our_start_is_heard_in_its_place() {
+    let stage = Stage::new().await;
+    stage.homeserver.say("ann", "0");
+    stage.homeserver.all_taken().await;
+    // More than the newest page holds, then something that a transaction brings.
+    for n in 1..8 {
+        stage.homeserver.leave_behind("ann", &n.to_string());
+    }
+    stage.homeserver.say("ann", "8");
+    stage.homeserver.all_taken().await;
+    // In a room in which nothing follows.
+    stage.homeserver.leave_behind("ann", "9");
+    stage.harness.wait_for_text("9").await;
+    let wanted: Vec<String> = (0..10).map(|n| n.to_string()).collect();
+    assert_eq!(stage.heard(), wanted);
+}
+
+#[tokio::test]
 async fn receipts_are_taken_when_the_journal_takes_nothing_else() {
     let stage = Stage::new().await;
     stage

@@ -167,9 +167,6 @@ fn what_a_moderator_took_away_is_not_said_again() {
 #[test]
 fn a_limited_look_is_repeated_when_the_homeserver_allows_it_and_not_before() {
     let mut bench = Bench::joined(Users::Ghosts);
-    // The second of the looks that follow each coming up.
-    bench.wait(9);
-    answer_page(&mut bench, vec![], None);
     bench.deliver(in_doubt("hi"));
     bench.answer("History", Err(Fault::Limited(Duration::from_secs(30))));
     bench.wait(29);

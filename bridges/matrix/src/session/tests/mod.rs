@@ -4,6 +4,7 @@ mod coming_up;
 mod deliveries;
 mod doubt;
 mod rooms;
+mod timeline;
 mod transactions;
 
 use std::sync::Arc;
@@ -29,6 +30,8 @@ struct Bench {
     /// Everything else, printed.
     heard: Vec<String>,
     commits: VecDeque<(Ticket, Vec<Incoming>)>,
+    /// What was to be kept with the last commit.
+    kept: Vec<(String, String)>,
 }
 
 fn settings(users: Users) -> Settings {
@@ -66,6 +69,7 @@ impl Bench {
             calls: VecDeque::new(),
             heard: Vec::new(),
             commits: VecDeque::new(),
+            kept: Vec::new(),
         };
         bench.drain();
         bench
@@ -77,18 +81,16 @@ impl Bench {
         bench.join(ALIAS);
         bench.come_up();
         bench.enter();
-        // Past the time in which other rooms may be asked for, the second ping and the first look back.
-        bench.wait(3);
-        bench.answer("Ping", Ok(Answer::Done));
-        bench.answer(
-            "History",
-            Ok(Answer::Page {
-                events: vec![],
-                next: None,
-            }),
-        );
+        bench.settle(vec![]);
         bench.heard.clear();
         bench
+    }
+
+    /// Past the time in which other rooms may be asked for, the second ping and the last look at the room, whose newest page this is.
+    fn settle(&mut self, events: Vec<RoomEvent>) {
+        self.wait(3);
+        self.answer("Ping", Ok(Answer::Done));
+        self.answer("History", Ok(Answer::Page { events, next: None }));
     }
 
     fn join(&mut self, channel: &str) {
@@ -122,8 +124,13 @@ impl Bench {
             match action {
                 Action::Call { id, call } => self.calls.push_back((id, call)),
                 Action::Commit {
-                    ticket, incoming, ..
-                } => self.commits.push_back((ticket, incoming)),
+                    ticket,
+                    incoming,
+                    writes,
+                } => {
+                    self.commits.push_back((ticket, incoming));
+                    self.kept = writes;
+                }
                 Action::Online => self.heard.push("online".into()),
                 Action::Offline(_) => self.heard.push("offline".into()),
                 Action::Channel(_, ChannelState::Joined) => self.heard.push("joined".into()),
@@ -189,8 +196,17 @@ impl Bench {
 
     fn push(&mut self, ticket: u64, events: Vec<RoomEvent>) {
         self.session
-            .handle_transaction(self.now, Ticket(ticket), &ticket.to_string(), events);
+            .handle_transaction(self.now, Ticket(ticket), events);
         self.drain();
+    }
+
+    /// Commits what is to be committed next; the ids of it.
+    #[track_caller]
+    fn commit(&mut self) -> Vec<String> {
+        let (ticket, incoming) = self.commits.pop_front().expect("a commit");
+        self.session.handle_committed(self.now, ticket);
+        self.drain();
+        incoming.into_iter().map(|it| it.source_id.0).collect()
     }
 
     /// Makes the ghost and lets it into the room.

@@ -1,0 +1,125 @@
+//! How far we have each room: its last event that is in the journal, or is on its way there.
+//!
+//! Each is kept in the journal with the events that led there, so that it is known after a restart. It is an event that the
+//! homeserver's filtered timeline shows, and belongs to the room, not to a channel, since aliases move.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use comity_bridge::{Channel, Timestamp};
+use ruma::{OwnedEventId, OwnedRoomId};
+
+use crate::wire::event::RoomEvent;
+
+/// The key under which it is kept how far we have a room.
+const KEY: &str = "place/";
+
+/// An event of a room that is known to us, and when it was said.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Place {
+    pub(super) event: OwnedEventId,
+    /// For people only: a gap is told from here. Nothing is ordered by it, for a time is its sender's claim.
+    pub(super) said: Timestamp,
+}
+
+impl Place {
+    pub(super) fn of(event: &RoomEvent) -> Self {
+        Self {
+            event: event.event_id.clone(),
+            said: said(event),
+        }
+    }
+
+    fn print(&self) -> String {
+        format!("{} {}", self.said.0, self.event)
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let (said, event) = text.split_once(' ')?;
+        Some(Self {
+            event: OwnedEventId::try_from(event).ok()?,
+            said: Timestamp(said.parse().ok()?),
+        })
+    }
+}
+
+/// When an event was said, by its sender's clock.
+pub(super) fn said(event: &RoomEvent) -> Timestamp {
+    let said = event.origin_server_ts.and_then(|ts| i64::try_from(ts).ok());
+    Timestamp(said.unwrap_or_default())
+}
+
+#[derive(Debug)]
+pub(super) struct Places {
+    places: HashMap<OwnedRoomId, Place>,
+    /// Where we were when suspicion arose, of the rooms that have gone on since.
+    floors: HashMap<OwnedRoomId, OwnedEventId>,
+}
+
+impl Places {
+    pub(super) fn new(remembered: &BTreeMap<String, String>) -> Self {
+        let places = remembered.iter().filter_map(|(key, value)| {
+            let room = OwnedRoomId::try_from(key.strip_prefix(KEY)?).ok()?;
+            Some((room, Place::parse(value)?))
+        });
+        Self {
+            places: places.collect(),
+            floors: HashMap::new(),
+        }
+    }
+
+    pub(super) fn get(&self, room: &OwnedRoomId) -> Option<&Place> {
+        self.places.get(room)
+    }
+
+    /// Where we were when suspicion arose, if that is known.
+    pub(super) fn floor(&self, room: &OwnedRoomId) -> Option<&OwnedEventId> {
+        self.floors.get(room)
+    }
+
+    /// Goes on to where a reading has come to.
+    pub(super) fn arrive(&mut self, room: &OwnedRoomId, place: Place) {
+        if let Some(before) = self.places.insert(room.clone(), place) {
+            self.floors.entry(room.clone()).or_insert(before.event);
+        }
+    }
+
+    /// What a transaction brings follows what we have.
+    pub(super) fn follow(&mut self, events: &[RoomEvent], rooms: &HashMap<OwnedRoomId, Channel>) {
+        // An invitation, say, may be on no timeline; a message is.
+        let messages = events.iter().filter(|it| it.kind == "m.room.message");
+        for event in messages.filter(|it| rooms.contains_key(&it.room_id)) {
+            self.places.insert(event.room_id.clone(), Place::of(event));
+        }
+    }
+
+    /// The rooms are whole.
+    pub(super) fn forget_floors(&mut self) {
+        self.floors.clear();
+    }
+
+    /// What is to be kept with the commit of these events.
+    pub(super) fn of(&self, events: &[RoomEvent]) -> Vec<(String, String)> {
+        let named: HashSet<&OwnedRoomId> = events.iter().map(|event| &event.room_id).collect();
+        let kept = named.into_iter().filter_map(|room| self.kept(room));
+        kept.collect()
+    }
+
+    /// What is to be kept of a room.
+    pub(super) fn kept(&self, room: &OwnedRoomId) -> Option<(String, String)> {
+        Some((key(room), self.places.get(room)?.print()))
+    }
+
+    /// Forgets the rooms that no channel shows: what is said there is not said to us. What is to be forgotten of them.
+    pub(super) fn forget_others(&mut self, rooms: &HashMap<OwnedRoomId, Channel>) -> Vec<String> {
+        let others = self.places.keys().filter(|room| !rooms.contains_key(*room));
+        let others: Vec<OwnedRoomId> = others.cloned().collect();
+        for room in &others {
+            self.places.remove(room);
+        }
+        others.iter().map(key).collect()
+    }
+}
+
+fn key(room: &OwnedRoomId) -> String {
+    format!("{KEY}{room}")
+}
