@@ -355,7 +355,7 @@ async fn commit(reports: &Reports, incoming: Vec<Incoming>, mut writes: Vec<(Str
     failpoint::reached("matrix.parsed");
     let mut batches = incoming.chunks(MAX_BATCH).peekable();
     while let Some(some) = batches.next() {
-        let mut batch = Batch {
+        let batch = Batch {
             incoming: some.to_vec(),
             // True only when all of it is there.
             writes: if batches.peek().is_none() {
@@ -366,22 +366,6 @@ async fn commit(reports: &Reports, incoming: Vec<Incoming>, mut writes: Vec<(Str
             ..Batch::default()
         };
         while reports.commit(batch.clone()).await == Verdict::Busy {
-            // Receipts of our own messages are taken when nothing else is: they make room.
-            let (receipts, rest): (Vec<_>, Vec<_>) = batch
-                .incoming
-                .iter()
-                .cloned()
-                .partition(|incoming| incoming.own.is_some());
-            let only_receipts = Batch {
-                incoming: receipts,
-                ..Batch::default()
-            };
-            if !only_receipts.incoming.is_empty()
-                && !rest.is_empty()
-                && reports.commit(only_receipts).await != Verdict::Busy
-            {
-                batch.incoming = rest;
-            }
             sleep(BUSY_PAUSE).await;
         }
     }

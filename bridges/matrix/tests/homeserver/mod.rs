@@ -209,16 +209,6 @@ impl Homeserver {
         last["unsigned"] = json!({"redacted_because": {"type": "m.room.redaction"}});
     }
 
-    /// The last message of one of the bridge's own users.
-    pub(crate) fn last_own(&self) -> String {
-        let state = self.shared.state();
-        let own = state.timeline.iter().rev().find(|event| {
-            let sender = event["sender"].as_str().unwrap_or_default();
-            event["type"] == "m.room.message" && sender.starts_with(GHOSTS)
-        });
-        own.expect("something was shown").to_string()
-    }
-
     pub(crate) fn hold(&self, held: bool) {
         self.shared.held.send_replace(held);
     }

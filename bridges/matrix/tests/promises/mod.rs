@@ -171,28 +171,3 @@ async fn what_the_homeserver_leaves_behind_at_our_start_is_heard_in_its_place() 
     let wanted: Vec<String> = (0..10).map(|n| n.to_string()).collect();
     assert_eq!(stage.heard(), wanted);
 }
-
-#[tokio::test]
-async fn receipts_are_taken_when_the_journal_takes_nothing_else() {
-    let stage = Stage::new().await;
-    stage
-        .harness
-        .show(&stage.channel, vec![Line::new("alice", "hi")])
-        .await
-        .expect("shown");
-    stage.homeserver.all_taken().await;
-    let own = stage.homeserver.last_own();
-    let echoes = |stage: &Stage| stage.harness.seen(|seen| seen.echoes.len());
-    let before = echoes(&stage);
-    // The whole transaction is not taken now; what is ours of it is, at once.
-    stage.harness.busy(1);
-    assert_eq!(stage.push("z1", &[said("$1", "one"), own]).await, 200);
-    assert_eq!(stage.heard(), ["one"]);
-    assert_eq!(echoes(&stage), before + 1);
-    let order = stage.harness.seen(|seen| {
-        let last = seen.batches.iter().rev().take(2);
-        last.map(|batch| batch.incoming[0].own.is_some())
-            .collect::<Vec<_>>()
-    });
-    assert_eq!(order, [false, true], "newest first");
-}
