@@ -67,8 +67,8 @@ pub enum DeliveryError {
     /// When its turn came it was older than what the configuration allows.
     #[error("too old to show")]
     TooOld,
-    /// The journal cannot read it any more.
-    #[error("damaged in the journal: {0}")]
+    /// What it needs in the journal, or in the bridge's own store, cannot be read any more.
+    #[error("damaged in this gateway's store: {0}")]
     Damaged(String),
 }
 

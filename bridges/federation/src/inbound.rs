@@ -14,7 +14,7 @@ use comity_bridge::{
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-use crate::graph::Unreported;
+use crate::graph::{Shown, Unreported};
 use crate::node::{Node, Progress};
 use crate::session::ShelfError;
 use crate::text;
@@ -122,7 +122,22 @@ fn note(node: &Node, reported: i64, busy: bool) {
 
 /// What the gateway is told; nothing for what it cannot take, which is counted.
 fn to_incoming(node: &Node, unreported: &Unreported) -> Option<Incoming> {
-    let event = Event::parse(&unreported.bytes).ok()?;
+    let found = unreported.event.as_ref().map_err(ToString::to_string);
+    let found = found.and_then(|shown| Ok((shown, intact(shown)?)));
+    let (shown, event) = match found {
+        Ok(found) => found,
+        Err(why) => {
+            let arrival = unreported.arrival;
+            tracing::error!(
+                arrival,
+                why,
+                "an event is damaged in the graph and not shown"
+            );
+            let detail = format!("the event that arrived as number {arrival}: {why}");
+            node.reports.skip("damaged", detail);
+            return None;
+        }
+    };
     let skip = |reason, why: &str| {
         node.reports
             .skip(reason, format!("event {}: {why}", event.id))
@@ -144,7 +159,7 @@ fn to_incoming(node: &Node, unreported: &Unreported) -> Option<Incoming> {
         return None;
     };
     Some(Incoming {
-        channel: node.channel(&unreported.alias)?,
+        channel: node.channel(&shown.alias)?,
         source_id: SourceId(event.id.as_str().to_owned()),
         author: read_author(&event, body),
         claimed: i64::try_from(event.hlc.0).ok().map(Timestamp),
@@ -152,6 +167,16 @@ fn to_incoming(node: &Node, unreported: &Unreported) -> Option<Incoming> {
         content,
         via: path(&event),
     })
+}
+
+/// The event, if it is the one that was kept: its id covers all of it.
+fn intact(shown: &Shown) -> Result<Event, String> {
+    let event = Event::parse(&shown.bytes).map_err(|reject| format!("{}: {reject}", shown.id))?;
+    if event.id == shown.id {
+        Ok(event)
+    } else {
+        Err(format!("{} is another event now", shown.id))
+    }
 }
 
 /// The gateways that the event has passed, oldest first: what its path names, and the one that signed it.

@@ -59,7 +59,7 @@ pub async fn deliver(node: &Arc<Node>, deliveries: Vec<Delivery>, shutdown: &Can
             let mut wake = BTreeSet::new();
             let outcomes: Vec<_> = orders
                 .into_iter()
-                .map(|order| make(&inside, store, order, now, &mut wake))
+                .map(|order| make_apart(&inside, store, order, now, &mut wake))
                 .collect::<Result<_, _>>()?;
             Ok::<_, ShelfError>((outcomes, wake))
         })
@@ -118,6 +118,28 @@ fn order(node: &Node, delivery: &Delivery) -> Order {
         key: delivery.key.to_string(),
         alias: Alias::parse(delivery.key.channel.native()).ok(),
         said,
+    }
+}
+
+/// What is damaged costs the deliveries that need it, not those of other rooms that came with them.
+fn make_apart(
+    node: &Node,
+    store: &Store<'_>,
+    order: Order,
+    now: u64,
+    wake: &mut BTreeSet<ServerName>,
+) -> Result<Result<EventId, DeliveryError>, ShelfError> {
+    let key = order.key.clone();
+    match store.apart(|store| make(node, store, order, now, wake)) {
+        Err(ShelfError::Damaged(why)) => {
+            tracing::error!(
+                key,
+                why,
+                "the federation's graph is damaged where a delivery needs it"
+            );
+            Ok(Err(DeliveryError::Damaged(why)))
+        }
+        made => made,
     }
 }
 

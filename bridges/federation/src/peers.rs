@@ -21,6 +21,7 @@ use crate::session::ShelfError;
 use crate::wire::api::{
     self, EventResult, MAX_ANSWER, MAX_PUSH, MAX_PUSH_EVENTS, PUSH_PATH, Push, PushAnswer, Status,
 };
+use crate::wire::event::Event;
 use crate::wire::sign::hash_text;
 
 /// How often an event is tried that the peer calls forbidden: it may not have heard of our join yet.
@@ -251,12 +252,29 @@ async fn round(
 }
 
 async fn load(node: &Node, peer: &ServerName, most: usize) -> Result<Vec<Queued>, Setback> {
-    let name = peer.clone();
-    let mut batch = node
-        .graph
-        .run(move |store| store.queue(&name, most))
-        .await
-        .map_err(Setback::Shelf)?;
+    let mut batch = loop {
+        let name = peer.clone();
+        let queue = node
+            .graph
+            .run(move |store| store.queue(&name, most))
+            .await
+            .map_err(Setback::Shelf)?;
+        let (sound, damaged): (Vec<_>, Vec<_>) = queue.into_iter().partition(is_sound);
+        if damaged.is_empty() {
+            break sound;
+        }
+        for event in &damaged {
+            tracing::error!(%peer, event = %event.id, "an event is damaged in the graph and not sent");
+            let detail = format!("event {}, which waited for {peer}", event.id);
+            node.reports.skip("damaged", detail);
+        }
+        let name = peer.clone();
+        let lost: Vec<i64> = damaged.iter().map(|event| event.arrival).collect();
+        node.graph
+            .run(move |store| store.dequeue(&name, &lost))
+            .await
+            .map_err(Setback::Shelf)?;
+    };
     let mut size = 0;
     // Half of the limit leaves room for the JSON around the events.
     let fits = batch
@@ -268,6 +286,11 @@ async fn load(node: &Node, peer: &ServerName, most: usize) -> Result<Vec<Queued>
         .count();
     batch.truncate(fits.max(1));
     Ok(batch)
+}
+
+/// Whether the bytes are still the event that was kept: its id covers all of it.
+fn is_sound(queued: &Queued) -> bool {
+    Event::parse(&queued.bytes).is_ok_and(|event| event.id == queued.id)
 }
 
 /// Pushes events and returns one result for each.
@@ -323,6 +346,7 @@ async fn supply(
     if events.is_empty() {
         return Ok(None);
     }
+    events.retain(is_sound);
     events.push(event.clone());
     Ok(push(node, peer, &events).await?.pop())
 }

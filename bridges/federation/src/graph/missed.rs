@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use rusqlite::{OptionalExtension as _, params};
 
+use super::damage::{passed_over, readable};
 use super::store::{Store, number, parsed, room_at};
 use crate::ident::{EventId, RoomId, ServerName};
 use crate::session::{Room, Shelf as _, ShelfError};
@@ -24,11 +25,11 @@ impl Store<'_> {
         let mut statement = self.db.prepare_cached(
             "SELECT id, alias, hosted, stage, horizon FROM rooms WHERE stage = 1 ORDER BY id",
         )?;
-        let rooms = statement.query_map([], room_at)?;
+        let rooms = readable("a room", &mut statement, [], room_at)?;
         let mut shared = Vec::new();
         for room in rooms {
-            let room = room?;
-            if self.is_in_room(&room.id, peer)? {
+            let is_in_room = self.is_in_room(&room.id, peer);
+            if passed_over("a membership", is_in_room)? == Some(true) {
                 shared.push(room);
             }
         }
@@ -40,8 +41,9 @@ impl Store<'_> {
         let mut statement = self.db.prepare_cached(
             "SELECT DISTINCT m.server FROM members m JOIN rooms r ON r.id = m.room WHERE m.server IS NOT NULL AND r.stage = 1",
         )?;
-        let servers = statement.query_map([], |row| parsed(row, 0, ServerName::parse))?;
-        Ok(servers.collect::<Result<_, _>>()?)
+        readable("a server in a room", &mut statement, [], |row| {
+            parsed(row, 0, ServerName::parse)
+        })
     }
 
     /// The number of each origin's last event in the room.
@@ -54,13 +56,16 @@ impl Store<'_> {
         let mut last = String::new();
         while tips.len() < MAX_ORIGINS
             && let Some(origin) = next
-                .query_row([room.as_str(), last.as_str()], |row| {
-                    parsed(row, 0, ServerName::parse)
-                })
+                .query_row([room.as_str(), last.as_str()], |row| row.get(0))
                 .optional()?
         {
-            last = origin.to_string();
-            if let Some((seq, _)) = self.tip(room, &origin)? {
+            last = origin;
+            let origin = ServerName::parse(&last).map_err(|_| damaged_origin(&last));
+            let Some(origin) = passed_over("the origin of an event", origin)? else {
+                continue;
+            };
+            let tip = passed_over("the end of a chain", self.tip(room, &origin))?;
+            if let Some((seq, _)) = tip.flatten() {
                 tips.insert(origin, seq);
             }
         }
@@ -102,7 +107,14 @@ impl Store<'_> {
             .prepare_cached("SELECT bytes FROM events WHERE arrival = ?")?;
         let (mut events, mut size) = (Vec::with_capacity(lacking.len()), 0);
         for (_, _, arrival) in lacking {
-            let event: Vec<u8> = load.query_row([arrival], |row| row.get(0))?;
+            let event = load.query_row([arrival], |row| row.get(0));
+            let event: Option<Vec<u8>> = passed_over(
+                "an event that a peer missed",
+                event.map_err(ShelfError::from),
+            )?;
+            let Some(event) = event else {
+                continue;
+            };
             size += event.len() + 1;
             if size > bytes {
                 more = true;
@@ -127,4 +139,8 @@ impl Store<'_> {
         }
         Ok(unknown)
     }
+}
+
+fn damaged_origin(name: &str) -> ShelfError {
+    ShelfError::Damaged(format!("{name:?} is no server"))
 }

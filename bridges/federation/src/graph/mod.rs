@@ -4,6 +4,7 @@
 //! transaction; when its answer is there, its changes are on disk (`synchronous=FULL`). The graph commits
 //! before the gateway hears of an event; after a crash what lies beyond the "reported up to" mark is reported again.
 
+mod damage;
 mod missed;
 mod queues;
 mod rooms;
@@ -16,7 +17,8 @@ use std::thread;
 use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot};
 
-pub use queues::{Pending, Queued, Unreported};
+pub use damage::passed_over;
+pub use queues::{Pending, Queued, Shown, Unreported};
 pub use store::Store;
 
 use crate::session::ShelfError;
@@ -85,10 +87,4 @@ fn in_transaction<T, E: From<ShelfError>>(
     let result = work(&Store::new(&transaction))?;
     transaction.commit().map_err(ShelfError::from)?;
     Ok(result)
-}
-
-impl From<rusqlite::Error> for ShelfError {
-    fn from(error: rusqlite::Error) -> Self {
-        Self::Database(error.to_string())
-    }
 }

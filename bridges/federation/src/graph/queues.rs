@@ -2,6 +2,7 @@
 
 use rusqlite::{OptionalExtension as _, params};
 
+use super::damage::{passed_over, readable};
 use super::store::{Store, id_at, parsed};
 use crate::ident::{Alias, EventId, RoomId, ServerName};
 use crate::session::ShelfError;
@@ -33,7 +34,14 @@ pub struct Pending {
 #[derive(Debug, Clone)]
 pub struct Unreported {
     pub arrival: i64,
+    pub event: Result<Shown, ShelfError>,
+}
+
+/// The room that shows it, and the event.
+#[derive(Debug, Clone)]
+pub struct Shown {
     pub alias: Alias,
+    pub id: EventId,
     pub bytes: Vec<u8>,
 }
 
@@ -50,19 +58,42 @@ impl Store<'_> {
 
     /// The first `count` events that wait for `peer`, oldest first.
     pub fn queue(&self, peer: &ServerName, count: usize) -> Result<Vec<Queued>, ShelfError> {
-        let mut statement = self.db.prepare_cached(
-            "SELECT q.arrival, e.id, e.room, e.bytes FROM queues q JOIN events e ON e.arrival = q.arrival
-             WHERE q.peer = ? ORDER BY q.arrival LIMIT ?",
-        )?;
-        let rows = statement.query_map(params![peer.as_str(), count], |row| {
-            Ok(Queued {
-                arrival: row.get(0)?,
-                id: id_at(row, 1)?,
-                room: parsed(row, 2, RoomId::parse)?,
-                bytes: row.get(3)?,
+        let mut first = self
+            .db
+            .prepare_cached("SELECT arrival FROM queues WHERE peer = ? ORDER BY arrival LIMIT ?")?;
+        loop {
+            let arrivals: Vec<i64> = first
+                .query_map(params![peer.as_str(), count], |row| row.get(0))?
+                .collect::<Result<_, _>>()?;
+            let (mut found, mut lost) = (Vec::with_capacity(arrivals.len()), Vec::new());
+            for arrival in &arrivals {
+                match passed_over("an event that waits for a peer", self.queued_at(*arrival))? {
+                    Some(Some(event)) => found.push(event),
+                    _ => lost.push(*arrival),
+                }
+            }
+            // What cannot be read never can be sent: the rest must not wait for it.
+            self.dequeue(peer, &lost)?;
+            if !found.is_empty() || lost.is_empty() {
+                return Ok(found);
+            }
+        }
+    }
+
+    fn queued_at(&self, arrival: i64) -> Result<Option<Queued>, ShelfError> {
+        let found = self
+            .db
+            .prepare_cached("SELECT id, room, bytes FROM events WHERE arrival = ?")?
+            .query_row([arrival], |row| {
+                Ok(Queued {
+                    arrival,
+                    id: id_at(row, 0)?,
+                    room: parsed(row, 1, RoomId::parse)?,
+                    bytes: row.get(2)?,
+                })
             })
-        })?;
-        Ok(rows.collect::<Result<_, _>>()?)
+            .optional()?;
+        Ok(found)
     }
 
     /// The same for events that a peer asks for by name.
@@ -80,7 +111,8 @@ impl Store<'_> {
                     bytes: row.get(1)?,
                 })
             });
-            found.extend(row.optional()?);
+            let row = row.optional().map_err(ShelfError::from);
+            found.extend(passed_over("an event that a peer lacks", row)?.flatten());
         }
         Ok(found)
     }
@@ -122,9 +154,10 @@ impl Store<'_> {
 
     /// The peers for whom something waits.
     pub fn peers(&self) -> Result<Vec<ServerName>, ShelfError> {
-        let mut statement = self.db.prepare("SELECT DISTINCT peer FROM queues")?;
-        let rows = statement.query_map([], |row| parsed(row, 0, ServerName::parse))?;
-        Ok(rows.collect::<Result<_, _>>()?)
+        let mut statement = self.db.prepare_cached("SELECT DISTINCT peer FROM queues")?;
+        readable("the queue of a peer", &mut statement, [], |row| {
+            parsed(row, 0, ServerName::parse)
+        })
     }
 
     /// The answer that a push with this `txn` got, and the last arrival that it stands for.
@@ -200,14 +233,18 @@ impl Store<'_> {
         let mut statement = self.db.prepare_cached(
             "SELECT bytes, pushed_by FROM pending WHERE room = ? ORDER BY rowid LIMIT 1000",
         )?;
-        let rows = statement.query_map([room.as_str()], |row| {
-            let pushed_by: Option<String> = row.get(1)?;
-            Ok(Pending {
-                bytes: row.get(0)?,
-                pushed_by: pushed_by.and_then(|name| ServerName::parse(&name).ok()),
-            })
-        })?;
-        Ok(rows.collect::<Result<_, _>>()?)
+        readable(
+            "an event that waits",
+            &mut statement,
+            [room.as_str()],
+            |row| {
+                let pushed_by: Option<String> = row.get(1)?;
+                Ok(Pending {
+                    bytes: row.get(0)?,
+                    pushed_by: pushed_by.and_then(|name| ServerName::parse(&name).ok()),
+                })
+            },
+        )
     }
 
     /// The rooms in which something waits, and whose events they are.
@@ -215,29 +252,41 @@ impl Store<'_> {
         let mut statement = self
             .db
             .prepare_cached("SELECT DISTINCT room, origin FROM pending LIMIT 100")?;
-        let rows = statement.query_map([], |row| {
+        readable("an event that waits", &mut statement, [], |row| {
             Ok((
                 parsed(row, 0, RoomId::parse)?,
                 parsed(row, 1, ServerName::parse)?,
             ))
-        })?;
-        Ok(rows.collect::<Result<_, _>>()?)
+        })
     }
 
     /// The next events that the gateway has not confirmed yet, in the order of arrival.
     pub fn unreported(&self, count: usize) -> Result<Vec<Unreported>, ShelfError> {
-        let mut statement = self.db.prepare_cached(
-            "SELECT e.arrival, r.alias, e.bytes FROM events e JOIN rooms r ON r.id = e.room
-             WHERE e.shown = 1 AND e.arrival > ? ORDER BY e.arrival LIMIT ?",
+        let mut next = self.db.prepare_cached(
+            "SELECT arrival FROM events WHERE shown = 1 AND arrival > ? ORDER BY arrival LIMIT ?",
         )?;
-        let rows = statement.query_map(params![self.reported()?, count], |row| {
-            Ok(Unreported {
-                arrival: row.get(0)?,
-                alias: parsed(row, 1, Alias::parse)?,
-                bytes: row.get(2)?,
-            })
-        })?;
-        Ok(rows.collect::<Result<_, _>>()?)
+        let arrivals: Vec<i64> = next
+            .query_map(params![self.reported()?, count], |row| row.get(0))?
+            .collect::<Result<_, _>>()?;
+        let mut load = self.db.prepare_cached(
+            "SELECT e.id, e.bytes, r.alias FROM events e LEFT JOIN rooms r ON r.id = e.room
+             WHERE e.arrival = ?",
+        )?;
+        let mut unreported = Vec::with_capacity(arrivals.len());
+        for arrival in arrivals {
+            let event = load.query_row([arrival], |row| {
+                Ok(Shown {
+                    id: id_at(row, 0)?,
+                    bytes: row.get(1)?,
+                    alias: parsed(row, 2, Alias::parse)?,
+                })
+            });
+            match event.map_err(ShelfError::from) {
+                Err(error @ (ShelfError::Database(_) | ShelfError::Closed)) => return Err(error),
+                event => unreported.push(Unreported { arrival, event }),
+            }
+        }
+        Ok(unreported)
     }
 
     /// Up to which arrival the gateway has confirmed.

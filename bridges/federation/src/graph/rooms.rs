@@ -2,6 +2,7 @@
 
 use rusqlite::{OptionalExtension as _, params};
 
+use super::damage::{passed_over, readable};
 use super::store::{Store, id_at, number, parsed, room_at};
 use crate::ident::{Alias, EventId, RoomId, ServerName};
 use crate::session::{Room, ShelfError, Stage};
@@ -21,9 +22,10 @@ impl Store<'_> {
     pub fn aliases(&self) -> Result<Vec<Alias>, ShelfError> {
         let mut statement = self
             .db
-            .prepare("SELECT alias FROM rooms WHERE stage != 2")?;
-        let rows = statement.query_map([], |row| parsed(row, 0, Alias::parse))?;
-        Ok(rows.collect::<Result<_, _>>()?)
+            .prepare_cached("SELECT alias FROM rooms WHERE stage != 2")?;
+        readable("a room", &mut statement, [], |row| {
+            parsed(row, 0, Alias::parse)
+        })
     }
 
     /// Writes down a room, or what has changed of it.
@@ -95,8 +97,13 @@ impl Store<'_> {
                 |row| row.get(0),
             )
             .optional()?;
-        let document = bytes.and_then(|bytes| KeyDocument::from_store(&bytes).ok());
-        Ok(document)
+        let document = bytes.map(|bytes| {
+            KeyDocument::from_store(&bytes).map_err(|error| {
+                ShelfError::Damaged(format!("the pinned keys of {server}: {error}"))
+            })
+        });
+        // They are pinned anew, as those of a server that was never met.
+        Ok(passed_over("a key document", document.transpose())?.flatten())
     }
 
     pub fn put_pin(&self, document: &KeyDocument) -> Result<(), ShelfError> {

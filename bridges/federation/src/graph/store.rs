@@ -3,6 +3,7 @@
 use rusqlite::types::Type;
 use rusqlite::{OptionalExtension as _, Row, Transaction, params};
 
+use super::damage::{passed_over, readable};
 use crate::ident::{Alias, EventId, RoomId, ServerName, UserAddress};
 use crate::session::judge::Acceptance;
 use crate::session::{Genesis, Head, Kept, MemberBody, Membership, Room, Shelf, ShelfError, Stage};
@@ -123,11 +124,11 @@ impl<'a> Store<'a> {
             .prepare_cached("SELECT bytes FROM events WHERE id = ? AND room = ?")?;
         let mut found = Vec::with_capacity(ids.len());
         for id in ids {
-            found.extend(
-                statement
-                    .query_row([id.as_str(), room.as_str()], |row| row.get(0))
-                    .optional()?,
-            );
+            let row = statement
+                .query_row([id.as_str(), room.as_str()], |row| row.get(0))
+                .optional();
+            let row = passed_over("an event that is asked for", row.map_err(ShelfError::from))?;
+            found.extend(row.flatten());
         }
         Ok(found)
     }
@@ -157,8 +158,12 @@ impl<'a> Store<'a> {
         let mut statement = self.db.prepare_cached(
             "SELECT id, max(seq) FROM events WHERE room = ? AND hidden = 0 GROUP BY origin",
         )?;
-        let ids = statement.query_map([room.as_str()], |row| id_at(row, 0))?;
-        Ok(ids.collect::<Result<_, _>>()?)
+        readable(
+            "the end of a chain",
+            &mut statement,
+            [room.as_str()],
+            |row| id_at(row, 0),
+        )
     }
 
     /// The event that carries the origin's key document, unless that is the genesis.
@@ -216,9 +221,8 @@ impl Shelf for Store<'_> {
             .optional()?;
         bytes
             .map(|bytes| {
-                Event::parse(&bytes).map_err(|reject| {
-                    ShelfError::Database(format!("event {id} is damaged: {reject}"))
-                })
+                Event::parse(&bytes)
+                    .map_err(|reject| ShelfError::Damaged(format!("event {id}: {reject}")))
             })
             .transpose()
     }
@@ -269,7 +273,7 @@ impl Shelf for Store<'_> {
         bytes
             .map(|bytes| {
                 KeyDocument::from_store(&bytes)
-                    .map_err(|error| ShelfError::Database(error.to_string()))
+                    .map_err(|error| ShelfError::Damaged(format!("the keys of {origin}: {error}")))
             })
             .transpose()
     }
@@ -294,7 +298,8 @@ impl Shelf for Store<'_> {
         let mut statement = self
             .db
             .prepare_cached("SELECT id, depth, ms, count FROM heads WHERE room = ? ORDER BY depth DESC, id LIMIT 100")?;
-        let heads = statement.query_map([room.as_str()], |row| {
+        let mut damage = None;
+        let rows = statement.query_map([room.as_str()], |row| {
             Ok(Head {
                 id: id_at(row, 0)?,
                 depth: row.get::<_, i64>(1)?.unsigned_abs(),
@@ -304,7 +309,23 @@ impl Shelf for Store<'_> {
                 ),
             })
         })?;
-        Ok(heads.collect::<Result<_, _>>()?)
+        let mut heads = Vec::new();
+        for row in rows {
+            match row.map_err(ShelfError::from) {
+                Ok(head) => heads.push(head),
+                Err(ShelfError::Damaged(why)) => damage = Some(why),
+                Err(error) => return Err(error),
+            }
+        }
+        match damage {
+            // A room has heads: without one, what is damaged must not pass for a room that we are not in.
+            Some(why) if heads.is_empty() => Err(ShelfError::Damaged(why)),
+            Some(why) => {
+                tracing::error!(%room, why, "a head of the room is damaged; passed over");
+                Ok(heads)
+            }
+            None => Ok(heads),
+        }
     }
 
     fn servers(&self, room: &RoomId) -> Result<Vec<ServerName>, ShelfError> {
@@ -312,10 +333,13 @@ impl Shelf for Store<'_> {
         let mut statement = self.db.prepare_cached(
             "SELECT server, joined, max(seq) FROM members WHERE room = ? AND server IS NOT NULL GROUP BY server",
         )?;
-        let servers = statement.query_map([room.as_str()], |row| {
-            Ok((parsed(row, 0, ServerName::parse)?, row.get::<_, bool>(1)?))
-        })?;
-        let servers: Vec<(ServerName, bool)> = servers.collect::<Result<_, _>>()?;
+        // A server that is passed over gets nothing pushed, and asks for it (PROTOCOL 16).
+        let servers = readable(
+            "a server in a room",
+            &mut statement,
+            [room.as_str()],
+            |row| Ok((parsed(row, 0, ServerName::parse)?, row.get::<_, bool>(1)?)),
+        )?;
         Ok(servers
             .into_iter()
             .filter(|(_, joined)| *joined)

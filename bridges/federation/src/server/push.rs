@@ -9,14 +9,16 @@ use tokio_util::sync::CancellationToken;
 
 use super::receive::receive;
 use super::{Answer, Refusal, to_json};
+use crate::graph::{Store, passed_over};
 use crate::ident::ServerName;
 use crate::node::Node;
-use crate::session::ShelfError;
 use crate::wire::api::{EventResult, MAX_PUSH_EVENTS, Push, PushAnswer, Status};
 use crate::wire::event::{Event, Reject};
 
 /// How long an answer waits for the gateway before the peer is asked to come again.
 const CONFIRM: Duration = Duration::from_secs(15);
+/// What cannot be read or written where the answers are kept.
+const ANSWERS: &str = "the answers to pushes";
 
 pub(super) async fn push(
     node: &Arc<Node>,
@@ -37,8 +39,9 @@ pub(super) async fn push(
     let (name, txn) = (peer.clone(), push.txn.clone());
     let known = node
         .graph
-        .run(move |store| store.answer(&name, &txn))
-        .await?;
+        .run(move |store| passed_over(ANSWERS, store.answer(&name, &txn)))
+        .await?
+        .flatten();
     let (answer, arrival) = match known {
         Some(known) => known,
         None => take(node, peer, push).await?,
@@ -72,8 +75,9 @@ async fn take(node: &Arc<Node>, peer: &ServerName, push: Push) -> Result<(Vec<u8
     let (name, kept) = (peer.clone(), answer.clone());
     node.graph
         .run(move |store| {
-            store.put_answer(&name, &push.txn, &kept, taken.arrival)?;
-            Ok::<_, ShelfError>(())
+            // Without it, a repetition finds the events themselves.
+            let put = |store: &Store<'_>| store.put_answer(&name, &push.txn, &kept, taken.arrival);
+            passed_over(ANSWERS, store.apart(put))
         })
         .await?;
     Ok((answer, taken.arrival))

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use http::Method;
 use tokio::time::Instant;
 
-use crate::graph::{Pending, Store};
+use crate::graph::{Pending, Store, passed_over};
 use crate::ident::{EventId, RoomId, ServerName};
 use crate::node::Node;
 use crate::session::judge::{Acceptance, Context, Fetched, Judgement, Via, judge};
@@ -17,6 +17,8 @@ use crate::wire::keys::KeyDocument;
 
 /// How often the sender is asked for what is missing.
 const MAX_ROUNDS: usize = 10;
+/// What an event touches that cannot be read any more.
+const DAMAGE: &str = "what an event builds on";
 
 /// What became of the events of one push.
 pub(super) struct Taken {
@@ -195,9 +197,17 @@ fn one_round(
             continue;
         }
         let id = Some(event.id.clone());
-        let result = match judge(event, store, &context(node, Via::Push(peer)))? {
-            Judgement::Accept(how) => {
-                work.arrival = work.arrival.max(store.put(event, how)?);
+        let via = Via::Push(peer);
+        let Some(judgement) = passed_over(DAMAGE, take(node, store, event, via))? else {
+            // Kept by the sender for a while, and asked for again: one room's damage is not the others'.
+            if let Some(slot) = work.results.get_mut(index) {
+                *slot = Some(EventResult::of(id, Status::Need));
+            }
+            continue;
+        };
+        let result = match judgement {
+            Judgement::Accept(_) => {
+                work.arrival = work.arrival.max(store.arrival(&event.id)?);
                 rooms.insert(event.room.clone());
                 Some(EventResult::of(id, Status::Ok))
             }
@@ -234,6 +244,20 @@ fn one_round(
     Ok(())
 }
 
+/// Judges an event and keeps it, if it is accepted; what is damaged undoes nothing but that.
+fn take(
+    node: &Node,
+    store: &Store<'_>,
+    event: &Event,
+    via: Via<'_>,
+) -> Result<Judgement, ShelfError> {
+    let judgement = judge(event, store, &context(node, via))?;
+    if let Judgement::Accept(how) = &judgement {
+        store.apart(|store| store.put(event, *how))?;
+    }
+    Ok(judgement)
+}
+
 /// Takes in what was fetched, ancestors first: what lies deeper in the graph needs what does not.
 /// Returns whether anything was.
 fn take_fetched(node: &Node, store: &Store<'_>, work: &mut Work) -> Result<bool, ShelfError> {
@@ -244,9 +268,13 @@ fn take_fetched(node: &Node, store: &Store<'_>, work: &mut Work) -> Result<bool,
         let Some(event) = work.fetched.get(&id) else {
             continue;
         };
-        match judge(event, store, &context(node, Via::Get))? {
-            Judgement::Accept(how) => {
-                work.arrival = work.arrival.max(store.put(event, how)?);
+        let Some(judgement) = passed_over(DAMAGE, take(node, store, event, Via::Get))? else {
+            work.fetched.remove(&id);
+            continue;
+        };
+        match judgement {
+            Judgement::Accept(_) => {
+                work.arrival = work.arrival.max(store.arrival(&id)?);
                 work.taken += 1;
                 work.fetched.remove(&id);
             }
@@ -283,13 +311,15 @@ pub(super) fn retry_pending(
                 continue;
             };
             let via = pushed_by.as_ref().map_or(Via::Get, Via::Push);
-            match judge(&event, store, &context(node, via))? {
-                Judgement::Accept(how) => {
-                    arrival = arrival.max(store.put(&event, how)?);
+            match passed_over(DAMAGE, take(node, store, &event, via))? {
+                Some(Judgement::Accept(_)) => {
+                    arrival = arrival.max(store.arrival(&event.id)?);
                     progress = true;
                 }
-                Judgement::Duplicate | Judgement::Reject(_) => store.forget_pending(&event.id)?,
-                Judgement::Need(_) | Judgement::NeedKeys(_) => {}
+                Some(Judgement::Duplicate | Judgement::Reject(_)) => {
+                    store.forget_pending(&event.id)?;
+                }
+                Some(Judgement::Need(_) | Judgement::NeedKeys(_)) | None => {}
             }
         }
         if !progress {
@@ -448,7 +478,11 @@ pub fn take_entry(node: &Node, store: &Store<'_>, entry: &Entry) -> Result<(), E
     loop {
         let mut waiting = Vec::new();
         for event in &left {
-            match judge(event, store, &context(node, Via::Join))? {
+            let judgement = judge(event, store, &context(node, Via::Join));
+            let Some(judgement) = passed_over(DAMAGE, judgement)? else {
+                continue;
+            };
+            match judgement {
                 Judgement::Accept(_) => {
                     store.put(event, edge)?;
                 }

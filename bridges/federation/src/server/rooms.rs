@@ -213,7 +213,7 @@ fn answer(store: &Store<'_>, room: &Room) -> Result<JoinAnswer, Refusal> {
         .pop()
         .and_then(api::raw);
     let genesis = genesis
-        .ok_or_else(|| ShelfError::Database("the genesis of a room is missing".to_owned()))?;
+        .ok_or_else(|| ShelfError::Damaged("the genesis of a room is missing".to_owned()))?;
     Ok(JoinAnswer {
         genesis,
         state,

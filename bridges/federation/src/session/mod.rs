@@ -66,6 +66,9 @@ pub trait Shelf {
 pub enum ShelfError {
     #[error("the graph's database: {0}")]
     Database(String),
+    /// What was written is not there any more, or is not what was written: trying again does not help.
+    #[error("the graph's database is damaged: {0}")]
+    Damaged(String),
     #[error("the graph is closed")]
     Closed,
 }

@@ -2,6 +2,7 @@
 
 mod attacks;
 mod catch_up;
+mod damage;
 mod equivocation;
 mod stranger;
 
