@@ -148,7 +148,10 @@ fn foreign(key: &str, value: &str) -> Option<String> {
             let (rest, id) = value.rsplit_once(' ')?;
             (id != "-").then(|| format!("{rest} an-id-of-elsewhere"))
         }
-        "transaction" => Some((value.parse::<u64>().ok()? + 1_000_000).to_string()),
+        "place" => {
+            let (moment, _) = value.split_once(' ')?;
+            Some(format!("{moment} $an-id-of-elsewhere"))
+        }
         "room" => Some("!a-room-of-elsewhere:other.test".to_owned()),
         _ => None,
     }
