@@ -194,14 +194,7 @@ async fn host(node: &Arc<Node>, alias: Alias, access: Access) -> Result<(), Join
                 horizon: 0,
             })?;
             for event in [&genesis, &join] {
-                store.put(
-                    event,
-                    Acceptance {
-                        hidden: false,
-                        edge: false,
-                        shown: false,
-                    },
-                )?;
+                store.put(event, Acceptance::default())?;
             }
             Ok(())
         })

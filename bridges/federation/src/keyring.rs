@@ -61,7 +61,8 @@ struct Entry {
 
 #[derive(Default)]
 struct State {
-    document: Option<(Arc<KeyDocument>, Instant)>,
+    /// And when it was fetched; that of an earlier run is not fresh, but better than none.
+    document: Option<(Arc<KeyDocument>, Option<Instant>)>,
     sulk: Option<(Backoff, Instant)>,
 }
 
@@ -107,7 +108,7 @@ impl Keyring {
             return match entry.valid(now_ms) {
                 Some(document) => Ok(document),
                 None => self
-                    .pinned(server, now_ms)
+                    .pinned(&entry, server, now_ms)
                     .await?
                     .ok_or(KeyringError::Sulking),
             };
@@ -126,7 +127,7 @@ impl Keyring {
                 match entry.valid(now_ms) {
                     // What is not fresh but valid is better than nothing while its server is away.
                     Some(document) if unreachable => Ok(document),
-                    None if unreachable => self.pinned(server, now_ms).await?.ok_or(error),
+                    None if unreachable => self.pinned(&entry, server, now_ms).await?.ok_or(error),
                     _ => Err(error),
                 }
             }
@@ -136,6 +137,7 @@ impl Keyring {
     /// The document of an earlier run, as long as it promised to be valid.
     async fn pinned(
         &self,
+        entry: &Entry,
         server: &ServerName,
         now_ms: u64,
     ) -> Result<Option<Arc<KeyDocument>>, KeyringError> {
@@ -144,9 +146,12 @@ impl Keyring {
             .graph
             .run(move |store| Ok::<_, KeyringError>(store.pin(&name)?))
             .await?;
-        Ok(pinned
-            .filter(|document| document.valid_until > now_ms)
-            .map(Arc::new))
+        let valid = pinned.filter(|document| document.valid_until > now_ms);
+        Ok(valid.map(|document| {
+            let document = Arc::new(document);
+            entry.remember_old(Arc::clone(&document));
+            document
+        }))
     }
 
     /// Forgets a failure: the server has just shown that it is there.
@@ -212,7 +217,8 @@ impl Entry {
         let (document, fetched) = state.document.as_ref()?;
         let has_key = kid.is_none_or(|kid| document.key(kid).is_some());
         let limit = if has_key { FRESH } else { FRESH_FOR_NEW_KEY };
-        (fetched.elapsed() < limit && document.valid_until > now_ms).then(|| Arc::clone(document))
+        let is_fresh = fetched.is_some_and(|fetched| fetched.elapsed() < limit);
+        (is_fresh && document.valid_until > now_ms).then(|| Arc::clone(document))
     }
 
     fn valid(&self, now_ms: u64) -> Option<Arc<KeyDocument>> {
@@ -242,8 +248,13 @@ impl Entry {
     fn remember(&self, document: Arc<KeyDocument>) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         *state = State {
-            document: Some((document, Instant::now())),
+            document: Some((document, Some(Instant::now()))),
             sulk: None,
         };
+    }
+
+    fn remember_old(&self, document: Arc<KeyDocument>) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.document = Some((document, None));
     }
 }

@@ -33,6 +33,7 @@ const OWN: Acceptance = Acceptance {
     hidden: false,
     edge: false,
     shown: false,
+    unproved: false,
 };
 
 /// One delivery, ready for the graph.

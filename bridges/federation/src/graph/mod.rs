@@ -10,6 +10,7 @@ mod queues;
 mod rooms;
 mod schema;
 mod store;
+mod unproved;
 
 use std::path::Path;
 use std::thread;

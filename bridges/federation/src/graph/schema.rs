@@ -5,7 +5,7 @@ use rusqlite::Connection;
 use crate::session::ShelfError;
 
 /// One step for each version of the schema, in order; a step is never changed once it was released.
-const STEPS: [&str; 2] = ["
+const STEPS: [&str; 3] = ["
     CREATE TABLE rooms (
         id TEXT PRIMARY KEY, alias TEXT NOT NULL UNIQUE, hosted INTEGER NOT NULL,
         stage INTEGER NOT NULL, horizon INTEGER NOT NULL
@@ -51,6 +51,9 @@ const STEPS: [&str; 2] = ["
     -- When it was put there, in milliseconds: an event's own clock is whatever its origin says.
     ALTER TABLE queues ADD COLUMN since INTEGER NOT NULL DEFAULT 0;
     UPDATE queues SET since = CAST(unixepoch('subsec') * 1000 AS INTEGER);
+", "
+    -- Origins whose keys in a room are not compared with their own yet; their messages have `shown` 2 until then.
+    CREATE TABLE unproved (room TEXT NOT NULL, origin TEXT NOT NULL, PRIMARY KEY (room, origin)) STRICT, WITHOUT ROWID;
 "];
 
 /// Brings the database to the present schema; refuses one that a later version has written.

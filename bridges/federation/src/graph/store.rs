@@ -26,13 +26,18 @@ impl<'a> Store<'a> {
         let Event {
             id, room, origin, ..
         } = event;
+        let shown = match (how.shown, how.unproved) {
+            (false, _) => 0,
+            (true, false) => 1,
+            (true, true) => 2,
+        };
         self.db
             .prepare_cached(
                 "INSERT INTO events (id, room, origin, seq, depth, hidden, shown, bytes) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             )?
             .execute(params![
                 id.as_str(), room.as_str(), origin.as_str(), number(event.seq)?, number(event.depth)?, how.hidden,
-                how.shown, event.bytes()
+                shown, event.bytes()
             ])?;
         let arrival = self.db.last_insert_rowid();
         for parent in &event.parents {
@@ -44,6 +49,9 @@ impl<'a> Store<'a> {
             self.move_heads(event)?;
             self.note_member(event)?;
             self.note_keys(event)?;
+            if how.unproved {
+                self.note_unproved(room, origin)?;
+            }
         }
         self.db
             .prepare_cached("DELETE FROM pending WHERE id = ?")?
@@ -63,11 +71,7 @@ impl<'a> Store<'a> {
             .prepare_cached("SELECT EXISTS (SELECT 1 FROM parents WHERE parent = ?)")?
             .query_row([event.id.as_str()], |row| row.get(0))?;
         if !has_child {
-            self.db
-                .prepare_cached("INSERT OR IGNORE INTO heads (room, id, depth, ms, count) VALUES (?, ?, ?, ?, ?)")?
-                .execute(params![
-                    event.room.as_str(), event.id.as_str(), number(event.depth)?, number(event.hlc.0)?, number(event.hlc.1)?
-                ])?;
+            self.put_head(event)?;
         }
         Ok(())
     }
@@ -276,6 +280,14 @@ impl Shelf for Store<'_> {
                     .map_err(|error| ShelfError::Damaged(format!("the keys of {origin}: {error}")))
             })
             .transpose()
+    }
+
+    fn is_unproved(&self, room: &RoomId, origin: &ServerName) -> Result<bool, ShelfError> {
+        self.has_unproved(room, origin)
+    }
+
+    fn unproved_in(&self, room: &RoomId) -> Result<usize, ShelfError> {
+        self.count_unproved(room)
     }
 
     fn membership(

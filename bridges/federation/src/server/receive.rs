@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
+use futures_util::{StreamExt as _, stream};
 use http::Method;
 use tokio::time::Instant;
 
@@ -17,6 +18,8 @@ use crate::wire::keys::KeyDocument;
 
 /// How often the sender is asked for what is missing.
 const MAX_ROUNDS: usize = 10;
+/// Servers asked for their keys at once.
+const KEYS_AT_ONCE: usize = 8;
 /// What an event touches that cannot be read any more.
 const DAMAGE: &str = "what an event builds on";
 
@@ -198,7 +201,8 @@ fn one_round(
         }
         let id = Some(event.id.clone());
         let via = Via::Push(peer);
-        let Some(judgement) = passed_over(DAMAGE, take(node, store, event, via))? else {
+        let judgement = take(node, store, event, context(node, via, work.last));
+        let Some(judgement) = passed_over(DAMAGE, judgement)? else {
             // Kept by the sender for a while, and asked for again: one room's damage is not the others'.
             if let Some(slot) = work.results.get_mut(index) {
                 *slot = Some(EventResult::of(id, Status::Need));
@@ -206,10 +210,15 @@ fn one_round(
             continue;
         };
         let result = match judgement {
-            Judgement::Accept(_) => {
+            Judgement::Accept(how) => {
                 work.arrival = work.arrival.max(store.arrival(&event.id)?);
                 rooms.insert(event.room.clone());
-                Some(EventResult::of(id, Status::Ok))
+                let status = if how.unproved {
+                    Status::Pending
+                } else {
+                    Status::Ok
+                };
+                Some(EventResult::of(id, status))
             }
             Judgement::Duplicate => {
                 // It may be here and not confirmed by the gateway yet: this answer has to wait for it, too.
@@ -225,13 +234,18 @@ fn one_round(
                 work.missing.extend(missing);
                 result
             }
-            Judgement::NeedKeys(server) => {
+            Judgement::NeedKeys(server, missing) => {
                 work.unknown_keys.insert(server);
-                if work.last {
-                    Some(keep_waiting(node, store, event, peer)?)
-                } else {
-                    None
-                }
+                let result = match (work.last, missing.is_empty()) {
+                    (false, _) => None,
+                    (true, true) => Some(keep_waiting(node, store, event, peer)?),
+                    (true, false) => Some(EventResult {
+                        need: missing.clone(),
+                        ..EventResult::of(id, Status::Need)
+                    }),
+                };
+                work.missing.extend(missing);
+                result
             }
         };
         if let Some(slot) = work.results.get_mut(index) {
@@ -249,13 +263,43 @@ fn take(
     node: &Node,
     store: &Store<'_>,
     event: &Event,
-    via: Via<'_>,
+    context: Context<'_>,
 ) -> Result<Judgement, ShelfError> {
-    let judgement = judge(event, store, &context(node, via))?;
+    settle(node, store, event)?;
+    let judgement = judge(event, store, &context)?;
     if let Judgement::Accept(how) = &judgement {
         store.apart(|store| store.put(event, *how))?;
     }
     Ok(judgement)
+}
+
+/// Compares the keys under which the event's origin speaks in the room with what it publishes, when that was not possible before and
+/// is now. First of all: the places of a forger's events in the chain belong to the origin.
+pub(super) fn settle(node: &Node, store: &Store<'_>, event: &Event) -> Result<(), ShelfError> {
+    if store.is_unproved(&event.room, &event.origin)? {
+        settle_origin(node, store, &event.room, &event.origin)?;
+    }
+    Ok(())
+}
+
+fn settle_origin(
+    node: &Node,
+    store: &Store<'_>,
+    room: &RoomId,
+    origin: &ServerName,
+) -> Result<(), ShelfError> {
+    let Some(fetched) = node.keyring.cached(origin) else {
+        return Ok(());
+    };
+    if store.settle(room, origin, &fetched)? {
+        tracing::info!(%room, %origin, "the keys of a server are compared: what it said is shown");
+    } else {
+        tracing::warn!(%room, %origin, "somebody has spoken in the name of a server that was out of reach");
+        let detail = format!("events in {room} that bear the name of {origin}, and not its keys");
+        node.reports.skip("rejected", detail);
+    }
+    node.arrived.notify_one();
+    Ok(())
 }
 
 /// Takes in what was fetched, ancestors first: what lies deeper in the graph needs what does not.
@@ -268,7 +312,8 @@ fn take_fetched(node: &Node, store: &Store<'_>, work: &mut Work) -> Result<bool,
         let Some(event) = work.fetched.get(&id) else {
             continue;
         };
-        let Some(judgement) = passed_over(DAMAGE, take(node, store, event, Via::Get))? else {
+        let judgement = take(node, store, event, context(node, Via::Get, work.last));
+        let Some(judgement) = passed_over(DAMAGE, judgement)? else {
             work.fetched.remove(&id);
             continue;
         };
@@ -279,9 +324,11 @@ fn take_fetched(node: &Node, store: &Store<'_>, work: &mut Work) -> Result<bool,
                 work.fetched.remove(&id);
             }
             Judgement::Need(missing) => work.missing.extend(missing),
-            Judgement::NeedKeys(server) => {
+            Judgement::NeedKeys(server, missing) => {
                 work.unknown_keys.insert(server);
-                if work.last && work.room.is_some() {
+                let lacks_keys_alone = missing.is_empty();
+                work.missing.extend(missing);
+                if work.last && work.room.is_some() && lacks_keys_alone {
                     wait_for_keys(node, store, event, None)?;
                 }
             }
@@ -311,7 +358,8 @@ pub(super) fn retry_pending(
                 continue;
             };
             let via = pushed_by.as_ref().map_or(Via::Get, Via::Push);
-            match passed_over(DAMAGE, take(node, store, &event, via))? {
+            let judgement = take(node, store, &event, context(node, via, true));
+            match passed_over(DAMAGE, judgement)? {
                 Some(Judgement::Accept(_)) => {
                     arrival = arrival.max(store.arrival(&event.id)?);
                     progress = true;
@@ -319,7 +367,7 @@ pub(super) fn retry_pending(
                 Some(Judgement::Duplicate | Judgement::Reject(_)) => {
                     store.forget_pending(&event.id)?;
                 }
-                Some(Judgement::Need(_) | Judgement::NeedKeys(_)) | None => {}
+                Some(Judgement::Need(_) | Judgement::NeedKeys(..)) | None => {}
             }
         }
         if !progress {
@@ -418,11 +466,12 @@ async fn fetch_events(node: &Node, peer: &ServerName, work: &mut Work) -> bool {
     work.fetched.len() > before
 }
 
-fn context<'a>(node: &'a Node, via: Via<'a>) -> Context<'a> {
+fn context<'a>(node: &'a Node, via: Via<'a>, asked: bool) -> Context<'a> {
     Context {
         own: node.server(),
         via,
         fetched: fetched(node),
+        asked,
     }
 }
 
@@ -460,9 +509,8 @@ pub enum EntryError {
 /// yet, since its origin's keys are out of reach, waits.
 pub fn take_entry(node: &Node, store: &Store<'_>, entry: &Entry) -> Result<(), EntryError> {
     let edge = Acceptance {
-        hidden: false,
         edge: true,
-        shown: false,
+        ..Acceptance::default()
     };
     let now = i64::try_from(node.now_ms()).unwrap_or(i64::MAX);
     if store.kept(&entry.genesis.id)?.is_none() {
@@ -478,16 +526,17 @@ pub fn take_entry(node: &Node, store: &Store<'_>, entry: &Entry) -> Result<(), E
     loop {
         let mut waiting = Vec::new();
         for event in &left {
-            let judgement = judge(event, store, &context(node, Via::Join));
+            // The keys were asked for before.
+            let judgement = judge(event, store, &context(node, Via::Join, true));
             let Some(judgement) = passed_over(DAMAGE, judgement)? else {
                 continue;
             };
             match judgement {
-                Judgement::Accept(_) => {
-                    store.put(event, edge)?;
+                Judgement::Accept(Acceptance { unproved, .. }) => {
+                    store.put(event, Acceptance { unproved, ..edge })?;
                 }
                 Judgement::Duplicate => {}
-                Judgement::Need(_) | Judgement::NeedKeys(_) => waiting.push(*event),
+                Judgement::Need(_) | Judgement::NeedKeys(..) => waiting.push(*event),
                 // The server that we joined at vouches for its own events at least.
                 Judgement::Reject(reject) => {
                     tracing::warn!(event = %event.id, code = reject.code(), "event in the answer to a join refused");
@@ -538,19 +587,17 @@ pub fn take_entry(node: &Node, store: &Store<'_>, entry: &Entry) -> Result<(), E
     Ok(())
 }
 
-/// Fetches the keys that events wait for, and judges these again.
+/// Asks for the keys that were not to be had before, shows what was held for them, and judges again what waits.
 pub async fn retry_all_pending(node: &Arc<Node>) -> Result<(), ShelfError> {
+    let unproved = node.graph.run(|store| store.unproved()).await?;
+    for (room, origin) in with_keys(node, unproved).await {
+        let inside = Arc::clone(node);
+        node.graph
+            .run(move |store| settle_origin(&inside, store, &room, &origin))
+            .await?;
+    }
     let waiting = node.graph.run(|store| store.pending_origins()).await?;
-    for (room, origin) in waiting {
-        if !node.lists.admit(&origin)
-            || node
-                .keyring
-                .get(&origin, None, node.now_ms())
-                .await
-                .is_err()
-        {
-            continue;
-        }
+    for (room, _) in with_keys(node, waiting).await {
         let inside = Arc::clone(node);
         node.graph
             .run(move |store| retry_pending(&inside, store, &room))
@@ -558,4 +605,22 @@ pub async fn retry_all_pending(node: &Arc<Node>) -> Result<(), ShelfError> {
         node.arrived.notify_one();
     }
     Ok(())
+}
+
+/// Those whose keys are to be had. A server that does not answer is asked less and less often, and keeps no other waiting.
+async fn with_keys(
+    node: &Arc<Node>,
+    origins: Vec<(RoomId, ServerName)>,
+) -> Vec<(RoomId, ServerName)> {
+    stream::iter(origins)
+        .map(|(room, origin)| async move {
+            let is_admitted = node.lists.admit(&origin);
+            let has_keys =
+                is_admitted && node.keyring.get(&origin, None, node.now_ms()).await.is_ok();
+            has_keys.then_some((room, origin))
+        })
+        .buffer_unordered(KEYS_AT_ONCE)
+        .filter_map(std::future::ready)
+        .collect()
+        .await
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use http::StatusCode;
 use tokio_util::sync::CancellationToken;
 
-use super::receive::retry_pending;
+use super::receive::{retry_pending, settle};
 use super::{Answer, Refusal, to_json};
 use crate::graph::Store;
 use crate::ident::{Alias, EventId, ServerName};
@@ -126,7 +126,9 @@ fn admit(
             own: node.server(),
             via: Via::Get,
             fetched,
+            asked: false,
         };
+        settle(node, store, event)?;
         match judge(event, store, &context)? {
             Judgement::Accept(how) if how.hidden => {
                 // Its numbers were used by other events: it has lost its copy of the room, or somebody has its keys.
@@ -148,7 +150,7 @@ fn admit(
                     "the join names events that are not here",
                 ));
             }
-            Judgement::NeedKeys(server) => {
+            Judgement::NeedKeys(server, _) => {
                 return Err(Refusal::later(
                     StatusCode::SERVICE_UNAVAILABLE,
                     format!("the keys of {server} are missing"),
@@ -190,6 +192,8 @@ fn answer(store: &Store<'_>, room: &Room) -> Result<JoinAnswer, Refusal> {
     let mut auth = BTreeSet::new();
     for id in state.iter().chain(&edge) {
         if let Some(event) = store.event(id)? {
+            // Also of those that have left: the joiner may not be able to ask them.
+            auth.extend(store.keys_event(&room.id, &event.origin)?);
             auth.extend(event.auth);
         }
     }

@@ -27,7 +27,13 @@ pub struct Context<'a> {
     pub via: Via<'a>,
     /// The key document fetched from its server, if there is one.
     pub fetched: Fetched<'a>,
+    /// The keys of strangers were asked for, and what is not here is not to be had now.
+    pub asked: bool,
 }
+
+/// Origins of one room that may be in it without having been compared with what they publish: more are strangers who want
+/// to fill our room with servers that nobody can reach.
+const MAX_UNPROVED: usize = 100;
 
 /// The verdict on one event.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,13 +42,13 @@ pub enum Judgement {
     Duplicate,
     /// These are missing, and it cannot be judged without them.
     Need(Vec<EventId>),
-    /// The key document of this server is missing.
-    NeedKeys(ServerName),
+    /// The key document of this server is missing, and so are these events, among which it may be.
+    NeedKeys(ServerName, Vec<EventId>),
     Reject(Reject),
 }
 
 /// How an accepted event is kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Acceptance {
     /// Proof of equivocation, or built on it: kept and not shown (PROTOCOL 6.11).
     pub hidden: bool,
@@ -50,6 +56,8 @@ pub struct Acceptance {
     pub edge: bool,
     /// The gateway hears of it.
     pub shown: bool,
+    /// But not before the origin's keys were compared with what it publishes (PROTOCOL 4.6).
+    pub unproved: bool,
 }
 
 /// Judges an event of a room that this server has.
@@ -108,7 +116,7 @@ fn try_judge(event: &Event, shelf: &impl Shelf, context: &Context<'_>) -> Result
         Via::Push(_) => false,
     };
     let missing = missing(event, shelf, edge)?;
-    check_keys(event, shelf, context, edge || !missing.is_empty())?;
+    let unproved = check_keys(event, shelf, context, &room, edge, &missing)?;
     if !missing.is_empty() {
         return Err(Stop::Verdict(Judgement::Need(missing)));
     }
@@ -123,6 +131,7 @@ fn try_judge(event: &Event, shelf: &impl Shelf, context: &Context<'_>) -> Result
         hidden,
         edge,
         shown: event.kind == "message" && !edge && !hidden,
+        unproved,
     })
 }
 
@@ -162,31 +171,52 @@ fn missing(event: &Event, shelf: &impl Shelf, edge: bool) -> Result<Vec<EventId>
     Ok(missing)
 }
 
-/// Finds the origin's keys and verifies the signatures (PROTOCOL 4.7, 4.8, 6.4).
+/// Finds the origin's keys and verifies the signatures (PROTOCOL 4.6 to 4.8, 6.4). Returns whether the keys are still to be compared
+/// with what the origin publishes: that it cannot be reached now says nothing about the event (PROTOCOL 7.7).
 fn check_keys(
     event: &Event,
     shelf: &impl Shelf,
     context: &Context<'_>,
-    fragment: bool,
-) -> Result<(), Stop> {
-    let fetched = || {
-        (context.fetched)(&event.origin)
-            .ok_or_else(|| Stop::Verdict(Judgement::NeedKeys(event.origin.clone())))
+    room: &Room,
+    edge: bool,
+    missing: &[EventId],
+) -> Result<bool, Stop> {
+    let fetched = (context.fetched)(&event.origin);
+    let need_keys = || {
+        let judgement = Judgement::NeedKeys(event.origin.clone(), missing.to_vec());
+        Stop::Verdict(judgement)
     };
-    let keys = if event.kind == "key.doc" {
+    if event.kind == "key.doc" {
         let body = event.body.clone().ok_or(Reject::Malformed)?;
         let posted = KeyDocument::from_value(body).map_err(|_| Reject::Key)?;
-        posted.allows(&fetched()?).map_err(|_| Reject::Key)?;
-        posted
-    } else {
-        match shelf.keys(&event.room, &event.origin, event.seq)? {
-            Some(keys) => keys,
-            // The document may be among what is missing: until then the fetched one keeps forgeries from costing more.
-            None if fragment => fetched()?,
-            None => return Err(Reject::Key.into()),
+        event.verify(&posted)?;
+        return match fetched {
+            Some(fetched) => {
+                posted.allows(&fetched).map_err(|_| Reject::Key)?;
+                Ok(false)
+            }
+            None if context.asked && shelf.unproved_in(&room.id)? < MAX_UNPROVED => Ok(true),
+            None => Err(need_keys()),
+        };
+    }
+    if let Some(keys) = shelf.keys(&event.room, &event.origin, event.seq)? {
+        event.verify(&keys)?;
+        return Ok(shelf.is_unproved(&room.id, &event.origin)?);
+    }
+    if !edge && missing.is_empty() {
+        // What it continues may lie below our horizon, and the document with it; else there is none.
+        let previous = event.previous.as_ref().ok_or(Reject::Chain)?;
+        let previous = kept_in_room(event, previous, shelf)?;
+        if previous.origin != event.origin {
+            return Err(Reject::Chain.into());
         }
-    };
-    Ok(event.verify(&keys)?)
+        if previous.depth > room.horizon {
+            return Err(Reject::Key.into());
+        }
+    }
+    // The document may be among what is missing: until then the fetched one keeps forgeries from costing more.
+    event.verify(&fetched.ok_or_else(need_keys)?)?;
+    Ok(false)
 }
 
 /// Checks depth and chain; says whether the event builds on a hidden one.

@@ -42,6 +42,10 @@ pub trait Shelf {
         origin: &ServerName,
         before: u64,
     ) -> Result<Option<KeyDocument>, ShelfError>;
+    /// Whether the origin's document in the room waits to be compared with the one that it publishes.
+    fn is_unproved(&self, room: &RoomId, origin: &ServerName) -> Result<bool, ShelfError>;
+    /// How many origins of the room wait for that.
+    fn unproved_in(&self, room: &RoomId) -> Result<usize, ShelfError>;
     /// The latest `member` event about `user` in the chain of its origin, before `seq`.
     fn membership(
         &self,

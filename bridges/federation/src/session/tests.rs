@@ -87,14 +87,13 @@ impl Scene {
                             own: &own,
                             via: Via::Get,
                             fetched: Box::new(|server| keys.get(server).cloned()),
+                            asked: false,
                         };
                         let how = match judge(&event, store, &context)? {
                             // The genesis comes with the answer to a join, not with a push.
-                            Judgement::Reject(_) if event.kind == "genesis" => Acceptance {
-                                hidden: false,
-                                edge: false,
-                                shown: false,
-                            },
+                            Judgement::Reject(_) if event.kind == "genesis" => {
+                                Acceptance::default()
+                            }
                             Judgement::Accept(how) => how,
                             Judgement::Duplicate => continue,
                             Judgement::Need(_) => {
@@ -132,14 +131,7 @@ impl Scene {
                     .message(store, &room, &user, said, NOW)
                     .expect("in the room");
                 for event in &events {
-                    store.put(
-                        event,
-                        Acceptance {
-                            hidden: false,
-                            edge: false,
-                            shown: false,
-                        },
-                    )?;
+                    store.put(event, Acceptance::default())?;
                 }
                 Ok::<_, ShelfError>(events)
             })

@@ -4,6 +4,7 @@ mod attacks;
 mod catch_up;
 mod damage;
 mod equivocation;
+mod out_of_reach;
 mod stranger;
 
 use std::collections::{HashMap, HashSet};

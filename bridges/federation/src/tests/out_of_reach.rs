@@ -1,0 +1,115 @@
+//! Servers whose keys cannot be had: what they say waits for that, and what others say does not.
+
+use http::Method;
+use serde_json::{Value, json};
+
+use super::stranger::{Stranger, now_ms};
+use super::{Gateway, ROOM, Wire, server};
+use crate::session::compose::Author;
+use crate::wire::api::ALIAS_PREFIX;
+use crate::wire::event::{Draft, Event};
+
+const A: &str = "a.example";
+const OTHER: &str = "#go@a.example";
+
+#[tokio::test]
+async fn a_server_that_cannot_be_reached_takes_the_room_from_nobody() {
+    let wire = Wire::default();
+    let (a, c) = (Gateway::start(A, &wire), Gateway::start("c.example", &wire));
+    let on_a = a.host(ROOM).await;
+    let on_c = c.join(ROOM).await;
+    c.say(&on_c, "cleo", "before").await;
+    a.harness.wait_for_text("before").await;
+    wire.cut("c.example");
+
+    let b = Gateway::start("b.example", &wire);
+    b.join(ROOM).await;
+    a.say(&on_a, "alice", "one").await;
+    b.harness.wait_for_text("one").await;
+    // What others say builds on it; that is known, and not shown.
+    c.say(&on_c, "cleo", "held").await;
+    a.harness.wait_for_text("held").await;
+    a.say(&on_a, "alice", "two").await;
+    b.harness.wait_for_text("two").await;
+    assert_eq!(b.heard(), ["one", "two"]);
+
+    wire.mend("c.example");
+    c.say(&on_c, "cleo", "there again").await;
+    b.harness.wait_for_text("there again").await;
+    assert_eq!(b.heard(), ["one", "two", "held", "there again"]);
+}
+
+#[tokio::test]
+async fn the_keys_of_an_earlier_run_are_enough_to_show_what_was_said() {
+    let wire = Wire::default();
+    let (a, c) = (Gateway::start(A, &wire), Gateway::start("c.example", &wire));
+    let mut b = Gateway::start("b.example", &wire);
+    a.host(ROOM).await;
+    let go = a.host(OTHER).await;
+    let (on_c, go_on_c) = (c.join(ROOM).await, c.join(OTHER).await);
+    b.join(ROOM).await;
+    c.say(&on_c, "cleo", "before").await;
+    b.harness.wait_for_text("before").await;
+    wire.cut("c.example");
+    b.restart().await;
+    b.join(ROOM).await;
+    b.join(OTHER).await;
+    c.say(&go_on_c, "cleo", "one").await;
+    a.harness.wait_for_text("one").await;
+    a.say(&go, "alice", "two").await;
+    b.harness.wait_for_text("two").await;
+    assert_eq!(b.heard(), ["before", "one", "two"]);
+}
+
+#[tokio::test]
+async fn f4_whoever_speaks_for_a_server_out_of_reach_is_not_shown_and_keeps_it_out_of_nothing() {
+    let wire = Wire::default();
+    let a = Gateway::start(A, &wire);
+    let on_a = a.host(ROOM).await;
+    let mut mallory = Stranger::new("m.example", 7, &wire);
+    mallory.join(A, "rust").await;
+    let mut eve = Stranger::new("e.example", 8, &wire);
+    wire.cut("e.example");
+
+    // With keys of mallory's making, under eve's name.
+    let forger = Author {
+        server: server("e.example"),
+        key: mallory.author.key.clone(),
+    };
+    let keys = mallory.identity.document(&forger.server, now_ms());
+    let mut place = mallory.place.clone().expect("joined");
+    place.previous = None;
+    let [document, join] = forger.entry(&place, &keys, now_ms()).expect("well formed");
+    let said = Draft {
+        origin: forger.server.clone(),
+        sender: forger.server.gateway(),
+        seq: 2,
+        previous: Some(join.id.clone()),
+        parents: vec![join.id.clone()],
+        auth: vec![join.id.clone()],
+        depth: join.depth + 1,
+        body: json!({ "author": { "name": "eve" }, "content": { "type": "message", "kind": "text", "text": { "plain": "forged" } } }),
+        ..mallory.draft("")
+    };
+    let said = said.sign(&forger.key).expect("well formed");
+    let forged: Vec<&[u8]> = [&document, &join, &said].map(Event::bytes).to_vec();
+    assert_eq!(mallory.push(A, &forged).await, ["pending"; 3]);
+    a.say(&on_a, "alice", "the room goes on").await;
+
+    wire.mend("e.example");
+    // Until a asks for its keys again.
+    let alias = format!("{ALIAS_PREFIX}rust");
+    while eve
+        .ask::<Value>(A, Method::GET, &alias, Value::Null)
+        .await
+        .0
+        == 401
+    {}
+    eve.join(A, "rust").await;
+    let honest = eve.draft("it is me").sign(&eve.author.key);
+    let honest = honest.expect("well formed");
+    assert_eq!(eve.push(A, &[honest.bytes()]).await, ["ok"]);
+    a.harness.wait_for_text("it is me").await;
+    assert_eq!(a.heard(), ["it is me"]);
+    a.harness.wait_for_skip("rejected").await;
+}
