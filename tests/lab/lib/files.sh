@@ -6,11 +6,14 @@ MARK=.comity-lab
 
 make_lab_dir() {
     umask 077
-    if [[ -d $LAB_DIR && ! -e $LAB_DIR/$MARK && -n $(ls -A "$LAB_DIR") ]]; then
+    mkdir -p "$LAB_DIR"
+    # The mark comes before anything else, so that commands that begin together see a lab or nothing. Looked for last: what the listing saw
+    # of another command came after its mark.
+    if [[ -n $(ls -A "$LAB_DIR") && ! -e $LAB_DIR/$MARK ]]; then
         die "$LAB_DIR is not empty and not a lab"
     fi
-    mkdir -p "$LAB_DIR"/{run,log,certs}
     [[ -e $LAB_DIR/$MARK ]] || touch "$LAB_DIR/$MARK"
+    mkdir -p "$LAB_DIR"/{run,log,certs}
 }
 
 # Writes standard input to a file unless it is there already, and remembers in CONFIG_CHANGED.
