@@ -29,7 +29,7 @@ use super::notice::{Courtesy, Teller};
 use crate::board::{ChannelBoard, Step, StepKind};
 use crate::config::DeliveryConfig;
 use crate::grumbles::{Grumble, Grumbles};
-use crate::journal::{Journal, JournalError, LaneId, Logged, Tail};
+use crate::journal::{Journal, JournalError, LaneId, LaneWrite, Logged, Tail};
 use crate::metrics::NetworkMetrics;
 use outside::{Now, Outside};
 
@@ -111,7 +111,7 @@ struct Driver {
 }
 
 struct Writing {
-    durable: oneshot::Receiver<()>,
+    durable: oneshot::Receiver<LaneWrite>,
     done: u64,
     tried: u64,
     plans: Vec<oneshot::Sender<()>>,
@@ -473,6 +473,7 @@ async fn durable(writing: &mut Option<Writing>) -> Result<(), JournalError> {
     match writing {
         Some(writing) => (&mut writing.durable)
             .await
+            .map(drop)
             .map_err(|_| JournalError::Closed),
         None => std::future::pending().await,
     }

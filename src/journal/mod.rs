@@ -151,9 +151,13 @@ pub const AGAIN: usize = 256;
 /// The end of each room's log, in memory.
 type Tails = Arc<BTreeMap<RoomAddress, Arc<Tail>>>;
 
+/// None when nothing of a report could be stored. What was asked for comes back with it: to let go of all that is in it is work,
+/// and the writing thread has enough.
+type Answered = (Option<Vec<Verdict>>, Option<Prepared>);
+
 enum Ask {
-    Append(Prepared, oneshot::Sender<Option<Vec<Verdict>>>),
-    Lane(LaneId, LaneWrite, oneshot::Sender<()>),
+    Append(Prepared, oneshot::Sender<Answered>),
+    Lane(LaneId, LaneWrite, oneshot::Sender<LaneWrite>),
     Dead(DeadAsk, oneshot::Sender<Option<usize>>),
     /// Time to keep house.
     Tick,
@@ -247,15 +251,16 @@ impl Journal {
             .send(Ask::Append(Prepared::of(append), reply))
             .await
             .ok()?;
-        answer.await.ok().flatten()
+        let (verdicts, _) = answer.await.ok()?;
+        verdicts
     }
 
-    /// Commits a lane's progress; the receiver fires when it is durable. Never refused: while the disk is full it waits.
+    /// Commits a lane's progress; the receiver has it back when it is durable. Never refused: while the disk is full it waits.
     pub async fn write_lane(
         &self,
         lane: LaneId,
         write: LaneWrite,
-    ) -> Result<oneshot::Receiver<()>, JournalError> {
+    ) -> Result<oneshot::Receiver<LaneWrite>, JournalError> {
         let (done, durable) = oneshot::channel();
         self.asks
             .send(Ask::Lane(lane, write, done))

@@ -7,7 +7,7 @@ use super::{Ask, LaneId, LaneWrite};
 /// Asks gathered for one commit at the most, so that a commit stays a matter of milliseconds.
 const GROUP: usize = 512;
 
-pub(super) type LaneAsk = (LaneId, LaneWrite, oneshot::Sender<()>);
+pub(super) type LaneAsk = (LaneId, LaneWrite, oneshot::Sender<LaneWrite>);
 
 pub(super) struct Queue {
     asks: mpsc::Receiver<Ask>,
@@ -44,8 +44,8 @@ impl Queue {
     /// What lanes have asked for meanwhile. It depends on nothing that others ask for in between, but it does not go
     /// before what people or tests ask for.
     pub(super) fn lanes(&mut self, lanes: &mut Vec<LaneAsk>) {
-        let in_order = |ask: &Ask| !matches!(ask, Ask::Append(..));
-        if self.taken.iter().any(in_order) {
+        let is_report = |ask: &Ask| matches!(ask, Ask::Append(..));
+        if !self.taken.iter().all(is_report) {
             return;
         }
         while self.taken.len() < GROUP

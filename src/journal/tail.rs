@@ -13,6 +13,10 @@ const KEPT: usize = 2560;
 /// Bytes of JSON kept of one room, so that long messages cost no more than short ones.
 const KEPT_BYTES: usize = 2 << 20;
 
+/// Events left to a reader to let go of, at the most, and how large one of them may be.
+const SPENT: usize = 256;
+const SPENT_BYTES: usize = 4096;
+
 /// The end of one room's log.
 #[derive(Debug)]
 pub struct Tail {
@@ -26,13 +30,25 @@ struct Recent {
     /// Each with how many bytes it takes.
     events: VecDeque<(Arc<Event>, usize)>,
     bytes: usize,
+    /// Not kept any more. Whoever reads next lets go of them: that is work, and whoever adds has enough.
+    spent: Vec<Arc<Event>>,
 }
 
 impl Recent {
     fn drop_oldest(&mut self) {
-        if let Some((_, bytes)) = self.events.pop_front() {
+        if let Some((event, bytes)) = self.events.pop_front() {
             self.bytes -= bytes;
+            if self.spent.len() < SPENT && bytes <= SPENT_BYTES {
+                self.spent.push(event);
+            }
         }
+    }
+
+    fn after(&self, seq: u64, limit: usize) -> Option<Vec<Arc<Event>>> {
+        let first = self.events.front()?.0.seq;
+        let skip = usize::try_from((seq + 1).checked_sub(first)?).ok()?;
+        let events = self.events.iter().skip(skip).take(limit);
+        Some(events.map(|(event, _)| Arc::clone(event)).collect())
     }
 }
 
@@ -76,6 +92,7 @@ impl Tail {
         if recent.events.is_empty() {
             recent.events.shrink_to_fit();
         }
+        recent.spent = Vec::new();
     }
 
     /// The `seq` of the room's newest edit, redaction or reaction: a lane that is past it has nothing to look up. Never too small.
@@ -90,17 +107,12 @@ impl Tail {
 
     /// Up to `limit` events after `seq`; none when they are not kept here any more (or not there yet).
     pub fn after(&self, seq: u64, limit: usize) -> Option<Vec<Arc<Event>>> {
-        let recent = self.recent();
-        let first = recent.events.front()?.0.seq;
-        let skip = usize::try_from((seq + 1).checked_sub(first)?).ok()?;
-        let events: Vec<_> = recent
-            .events
-            .iter()
-            .skip(skip)
-            .take(limit)
-            .map(|(event, _)| Arc::clone(event))
-            .collect();
-        (!events.is_empty()).then_some(events)
+        let mut recent = self.recent();
+        let spent = std::mem::take(&mut recent.spent);
+        let events = recent.after(seq, limit);
+        drop(recent);
+        drop(spent);
+        events.filter(|events| !events.is_empty())
     }
 
     fn recent(&self) -> MutexGuard<'_, Recent> {

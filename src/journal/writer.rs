@@ -17,10 +17,10 @@ use super::report::Prepared;
 use super::signals::Signals;
 use super::sqlite::{Committed, DeadAsk, Files, Fresh, Log, Store, is_damage};
 use super::vital::Vital;
-use super::{Ask, JournalError, LaneId, PATIENCE, Tails};
+use super::{Answered, Ask, JournalError, LaneId, PATIENCE, Tails};
 use crate::metrics::Metrics;
 
-type AppendAsk = (Prepared, oneshot::Sender<Option<Vec<Verdict>>>);
+type AppendAsk = (Prepared, oneshot::Sender<Answered>);
 type LetterAsk = (DeadAsk, oneshot::Sender<Option<usize>>);
 
 pub(super) struct Writer {
@@ -137,7 +137,7 @@ impl Writer {
             self.store
                 .commit(prepared.iter_mut(), lanes, letter_asks, late, |verdicts| {
                     if early {
-                        answer(&mut replies, verdicts.to_vec());
+                        answer(&mut replies, verdicts.to_vec(), Vec::new());
                         // Long enough for a kill to find what was promised and is not there.
                         thread::sleep(Duration::from_millis(20));
                     }
@@ -147,9 +147,9 @@ impl Writer {
                 self.succeeded();
                 self.tell(letters, std::mem::take(&mut committed.dead));
                 let verdicts = self.publish(committed, begun);
-                answer(&mut replies, verdicts);
-                for (_, _, durable) in self.lanes.drain(..) {
-                    durable.send(()).ok();
+                answer(&mut replies, verdicts, prepared);
+                for (_, write, durable) in self.lanes.drain(..) {
+                    durable.send(write).ok();
                 }
                 if self.log.is_to_be_finished() {
                     self.store.finish_log();
@@ -173,7 +173,7 @@ impl Writer {
     fn one_by_one(
         &mut self,
         prepared: Vec<Prepared>,
-        replies: Vec<Option<oneshot::Sender<Option<Vec<Verdict>>>>>,
+        replies: Vec<Option<oneshot::Sender<Answered>>>,
     ) {
         for ask in std::mem::take(&mut self.lanes) {
             if let Some((error, ask)) = self.alone(ask) {
@@ -201,7 +201,7 @@ impl Writer {
             {
                 Ok(committed) => {
                     let verdicts = self.publish(committed, begun);
-                    answer(&mut [reply], verdicts);
+                    answer(&mut [reply], verdicts, vec![append]);
                 }
                 Err(error) => {
                     self.failed(&error);
@@ -223,7 +223,7 @@ impl Writer {
         match committed {
             Ok(committed) => {
                 self.publish(committed, begun);
-                durable.send(()).ok();
+                durable.send(write).ok();
                 None
             }
             Err(error) => Some((error, (lane, write, durable))),
@@ -335,16 +335,21 @@ impl Writer {
 
 /// A bridge that has gone reports again when it is back; the source ids tell.
 fn answer(
-    replies: &mut [Option<oneshot::Sender<Option<Vec<Verdict>>>>],
+    replies: &mut [Option<oneshot::Sender<Answered>>],
     verdicts: Vec<Vec<Verdict>>,
+    spent: Vec<Prepared>,
 ) {
-    for (reply, verdicts) in replies.iter_mut().zip(verdicts) {
+    let spent = spent
+        .into_iter()
+        .map(Some)
+        .chain(std::iter::repeat_with(|| None));
+    for ((reply, verdicts), spent) in replies.iter_mut().zip(verdicts).zip(spent) {
         if let Some(reply) = reply.take() {
-            reply.send(Some(verdicts)).ok();
+            reply.send((Some(verdicts), spent)).ok();
         }
     }
 }
 
-fn refuse(reply: oneshot::Sender<Option<Vec<Verdict>>>) {
-    reply.send(None).ok();
+fn refuse(reply: oneshot::Sender<Answered>) {
+    reply.send((None, None)).ok();
 }

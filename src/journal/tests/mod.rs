@@ -298,6 +298,34 @@ async fn a_native_reference_is_resolved_to_where_the_message_was_born_or_shown()
 }
 
 #[tokio::test]
+async fn every_name_of_many_that_a_lane_writes_at_once_leads_to_its_message() {
+    const COUNT: u64 = 40;
+    let fixture = Fixture::new();
+    let (journal, _threads) = fixture.open();
+    journal
+        .append(append((1..=COUNT).map(said).collect()))
+        .await;
+    let [_, lane] = fixture.lanes(&journal).await;
+    let names = |seq: u64| vec![NativeId(format!("${seq}")), NativeId::from("$the same")];
+    let progress = LaneWrite {
+        done: COUNT,
+        tried: COUNT,
+        // The last one twice, as after a doubt.
+        parts: (1..=COUNT)
+            .chain([COUNT])
+            .map(|seq| (seq, 0, names(seq)))
+            .collect(),
+        ..LaneWrite::default()
+    };
+    write(&journal, lane, progress).await;
+    let edits = (1..=COUNT).map(|seq| edit(100 + seq, &format!("${seq}"), "x"));
+    journal.append(append(edits.collect())).await;
+    let changes = journal.changes(lane, 1..=COUNT).await.expect("read");
+    let targets: Vec<u64> = changes.iter().map(|change| change.target_seq).collect();
+    assert_eq!(targets, (1..=COUNT).collect::<Vec<_>>());
+}
+
+#[tokio::test]
 async fn a_lane_finds_its_place_its_plans_and_its_dead_letters_again() {
     let fixture = Fixture::new();
     let (journal, threads) = fixture.open();
@@ -422,4 +450,25 @@ async fn the_end_of_a_log_is_in_memory_up_to_a_number_of_bytes_whatever_they_say
         "the first is on the disk alone"
     );
     assert!(tail.after(15, 64).is_some());
+}
+
+#[test]
+fn what_is_not_kept_in_memory_any_more_is_let_go_of_by_whoever_reads_next() {
+    let tail = Tail::new(0, 0);
+    let mut first = std::sync::Weak::new();
+    for number in 1..=10_000 {
+        let Entry::Event(draft) = said(number) else {
+            panic!("a draft")
+        };
+        let event = Arc::new(draft.into_event(number, |_| None).expect("no references"));
+        if number == 1 {
+            first = Arc::downgrade(&event);
+        }
+        tail.push(vec![(event, 500)], 0);
+    }
+    assert!(first.upgrade().is_some(), "whoever adds has enough to do");
+    assert!(tail.after(0, 64).is_none(), "it is on the disk alone");
+    assert!(first.upgrade().is_none(), "nobody holds it");
+    tail.forget_before(Timestamp(2));
+    assert!(tail.after(9_999, 64).is_none(), "nothing is kept");
 }
