@@ -1,14 +1,14 @@
 //! One transaction in the making: what reports and lanes ask for, statement by statement.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Instant;
 
 use comity_bridge::report::Refusal;
 use comity_bridge::{
     Channel, Content, Event, EventId, NativeRef, NetworkName, RoomAddress, Timestamp, Verdict,
 };
-use rusqlite::{CachedStatement, OptionalExtension, Transaction, params};
+use rusqlite::{CachedStatement, OptionalExtension, Statement, Transaction, params};
 
 use super::memory::{Delta, Held, Memory, Room};
 use super::{numbered, place, room_of, seq_of};
@@ -18,6 +18,16 @@ use crate::journal::{ChangeKind, Draft};
 /// Reports of one network that may wait for what they refer to.
 const WAITING: usize = 1000;
 
+/// Native ids that one statement takes. Each statement begins at the root of its tree and ends with its cursors closed.
+const ROWS: usize = 16;
+
+/// See [`ROWS`].
+static INSERT_ROWS: LazyLock<String> = LazyLock::new(|| {
+    let rows = (2..).step_by(2).take(ROWS);
+    let rows: Vec<String> = rows.map(|at| format!("(?1, ?{at}, ?{})", at + 1)).collect();
+    format!("INSERT OR IGNORE INTO natives VALUES {}", rows.join(", "))
+});
+
 pub(super) struct Group<'a> {
     pub(super) transaction: &'a Transaction<'a>,
     pub(super) memory: &'a Memory,
@@ -25,6 +35,8 @@ pub(super) struct Group<'a> {
     /// When this is committed.
     pub(super) now: Timestamp,
     hot: Hot<'a>,
+    /// What was looked up last: reports are about one channel, mostly.
+    last_channel: Option<(Channel, i64)>,
     /// What is known by name since, and may have been waited for; None when nobody goes through it.
     named: Option<VecDeque<(i64, String)>>,
 }
@@ -63,6 +75,7 @@ impl<'a> Group<'a> {
             delta: Delta::default(),
             now,
             hot,
+            last_channel: None,
             named: None,
         })
     }
@@ -386,15 +399,25 @@ impl<'a> Group<'a> {
     }
 
     /// Notes what a network calls parts of events.
-    pub(super) fn native(
+    pub(super) fn natives(
         &mut self,
         channel: i64,
-        native: &str,
-        place: i64,
+        natives: &[(&str, i64)],
     ) -> Result<(), rusqlite::Error> {
-        self.hot.native.execute(params![channel, native, place])?;
+        let (many, rest) = natives.as_chunks::<ROWS>();
+        if !many.is_empty() {
+            let mut insert = self.transaction.prepare_cached(&INSERT_ROWS)?;
+            for rows in many {
+                insert_natives(&mut insert, channel, rows)?;
+            }
+        }
+        for row in rest {
+            insert_natives(&mut self.hot.native, channel, std::slice::from_ref(row))?;
+        }
         if !self.memory.waiting.is_empty() || !self.delta.held.is_empty() {
-            self.release(channel, native)?;
+            for (native, _) in natives {
+                self.release(channel, native)?;
+            }
         }
         Ok(())
     }
@@ -453,14 +476,38 @@ impl<'a> Group<'a> {
     }
 
     pub(super) fn channel(&mut self, channel: &Channel) -> Result<i64, rusqlite::Error> {
-        let known: [&HashMap<Channel, i64>; 2] = [&self.memory.channels, &self.delta.channels];
-        if let Some(id) = known.iter().find_map(|names| names.get(channel)) {
+        if let Some((last, id)) = &self.last_channel
+            && last == channel
+        {
             return Ok(*id);
         }
-        let id = numbered(self.transaction, "channels", "name", &channel.to_string())?;
-        self.delta.channels.insert(channel.clone(), id);
+        let known: [&HashMap<Channel, i64>; 2] = [&self.memory.channels, &self.delta.channels];
+        let id = match known.iter().find_map(|names| names.get(channel)) {
+            Some(id) => *id,
+            None => {
+                let id = numbered(self.transaction, "channels", "name", &channel.to_string())?;
+                self.delta.channels.insert(channel.clone(), id);
+                id
+            }
+        };
+        self.last_channel = Some((channel.clone(), id));
         Ok(id)
     }
+}
+
+/// As many rows as the statement has places for.
+fn insert_natives(
+    statement: &mut Statement<'_>,
+    channel: i64,
+    rows: &[(&str, i64)],
+) -> Result<(), rusqlite::Error> {
+    statement.raw_bind_parameter(1, channel)?;
+    for (at, (native, place)) in (2..).step_by(2).zip(rows) {
+        statement.raw_bind_parameter(at, native)?;
+        statement.raw_bind_parameter(at + 1, place)?;
+    }
+    statement.raw_execute()?;
+    Ok(())
 }
 
 fn kind_of(content: &Content<EventId>) -> Option<ChangeKind> {

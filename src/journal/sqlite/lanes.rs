@@ -135,11 +135,10 @@ impl Group<'_> {
         parts: &[(u64, u32, Vec<NativeId>)],
         room: i64,
     ) -> Result<(), rusqlite::Error> {
-        for (seq, _, ids) in parts {
-            for id in ids {
-                self.native(channel, &id.0, place(room, *seq))?;
-            }
-        }
+        let named = parts
+            .iter()
+            .flat_map(|(seq, _, ids)| ids.iter().map(|id| (id.0.as_str(), place(room, *seq))));
+        self.natives(channel, &named.collect::<Vec<_>>())?;
         let mut rest = parts;
         while let Some((first, _, _)) = rest.first() {
             let block = block_of(place(room, *first));

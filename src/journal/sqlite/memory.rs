@@ -103,7 +103,8 @@ impl Waiting {
 /// What one commit changes in [`Memory`], and whom it concerns.
 #[derive(Debug, Default)]
 pub(super) struct Delta {
-    pub(super) rooms: HashMap<RoomAddress, Room>,
+    /// Seldom more than one.
+    pub(super) rooms: BTreeMap<RoomAddress, Room>,
     pub(super) channels: HashMap<Channel, i64>,
     pub(super) events: BTreeMap<RoomAddress, Fresh>,
     pub(super) held: BTreeMap<i64, Held>,
