@@ -170,8 +170,10 @@ fn stretch(lab: &Lab, plan: &Plan, [from, to]: [&str; 2], load: Load) -> Result<
         match load {
             Load::Burst(_) => sending.push(sender.flood(number, each, epoch, plan.text)?),
             Load::Rate(rate, _) => {
+                // In turn: lines that are all due at the same moment are no steady stream.
+                let turn = Duration::from_secs_f64(number as f64 / rate as f64);
                 let schedule = Schedule {
-                    start: begun,
+                    start: begun + turn,
                     rate: rate as f64 / count as f64,
                     count: each,
                 };
