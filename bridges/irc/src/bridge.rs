@@ -12,7 +12,8 @@ use comity_bridge::{
     ConfigTable, DeliveryError, Gap, GatewayInfo, Link, NetworkName, NetworkStatus, Outcome,
     Reports, Request,
 };
-use comity_net::{Backoff, dial};
+use comity_net::backoff::{Backoff, STABLE};
+use comity_net::dial;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     sync::mpsc,
@@ -36,10 +37,6 @@ const LEAST_WINDOW: usize = 16;
 
 /// How long the other side may take for the TLS handshake.
 const HANDSHAKE_WITHIN: Duration = Duration::from_secs(20);
-
-/// A connection on which the server did something for us, and that lasted this long, was a good one: the next pause is
-/// short again. Longer, and cuts that come every few seconds would make each pause, which is a gap, longer than the time between.
-const STABLE: Duration = Duration::from_secs(10);
 
 /// The longest pause between two attempts, before jitter. A server that wants us to stay away says so, and gets more.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);

@@ -4,6 +4,10 @@ use std::time::Duration;
 
 use rand::Rng;
 
+/// A connection on which the server did something for us, and that lasted this long, was a good one: the next wait is short again. With
+/// a longer time, cuts that come every few seconds would make each wait, in which things may be missed, longer than what is between.
+pub const STABLE: Duration = Duration::from_secs(10);
+
 /// Doubles from one second to fifteen minutes, each time with 20 % jitter, so that many who lost the same server do
 /// not come back in the same second.
 #[derive(Clone, Debug)]

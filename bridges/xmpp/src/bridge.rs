@@ -15,7 +15,7 @@ use comity_bridge::{
     ConfigTable, Content, DeliveryKey, EventId, Gap, GatewayInfo, Incoming, Link, NativeAuthor,
     NetworkName, NetworkStatus, Reports, Request, SourceId, Text, Timestamp,
 };
-use comity_net::Backoff;
+use comity_net::backoff::{Backoff, STABLE};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 use tracing::{debug, info, warn};
@@ -37,8 +37,6 @@ const REFUSED_WAIT: Duration = Duration::from_secs(60);
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 /// up to this.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
-/// A connection that has lasted so long has forgotten earlier failures.
-const STABLE: Duration = Duration::from_secs(60);
 /// Requests taken at once, so that what they ask for is written at once.
 const MAX_REQUESTS: usize = 64;
 /// Marks of rooms that nobody has joined by then are forgotten: what was said there while they were not configured is no
