@@ -2,6 +2,7 @@
 //!
 //! It owns nothing that has to survive: rooms, events and queues are in the graph.
 
+use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +14,8 @@ use comity_bridge::{
 };
 use comity_net::guard::Guard;
 use comity_net::{resolver, tls};
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
 use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -29,6 +32,7 @@ use crate::peers::Peers;
 use crate::server::{Server, retry_all_pending};
 use crate::session::ShelfError;
 use crate::session::compose::Author;
+use crate::tasks::Tasks;
 use crate::wire::api::{MAX_PUSH, PUSH_PATH};
 use crate::{catch_up, inbound, outbound};
 
@@ -94,6 +98,7 @@ impl Bridge for FederationBridge {
             keyring: Keyring::new(Arc::clone(&transport), graph.clone()),
             graph,
             transport,
+            tasks: Tasks::default(),
             peers: Peers::default(),
             catch_up: CatchUp::default(),
             reports: reports.clone(),
@@ -111,10 +116,21 @@ impl Bridge for FederationBridge {
         // Ends with this function, however it ends.
         let tasks = shutdown.child_token();
         let _end = tasks.clone().drop_guard();
-        tokio::spawn(inbound::report(Arc::clone(&node), tasks.clone()));
-        tokio::spawn(serve(Arc::clone(&node), http, tasks.clone()));
-        tokio::spawn(look_after_pending(Arc::clone(&node), tasks.clone()));
-        tokio::spawn(catch_up::run(Arc::clone(&node), tasks.clone()));
+        let lasting = |name, work: BoxFuture<'static, ()>| {
+            node.tasks.spawn_lasting(name, tasks.clone(), work);
+        };
+        let shared = || (Arc::clone(&node), tasks.clone());
+        let (inside, end) = shared();
+        lasting("the reporter", inbound::report(inside, end).boxed());
+        let (inside, end) = shared();
+        lasting("the server", serve(inside, http, end).boxed());
+        let (inside, end) = shared();
+        lasting(
+            "the care for what waits",
+            look_after_pending(inside, end).boxed(),
+        );
+        let (inside, end) = shared();
+        lasting("the catching up", catch_up::run(inside, end).boxed());
         resume(&node, &tasks)
             .await
             .map_err(|error| BridgeError::Local(error.to_string()))?;
@@ -132,6 +148,8 @@ impl Bridge for FederationBridge {
                     continue;
                 }
                 () = shutdown.cancelled() => return Ok(()),
+                name = node.tasks.lost() => return Err(fault(name)),
+                () = node.graph.ended() => return Err(fault("the graph's thread")),
             };
             if received == 0 {
                 return Ok(());
@@ -139,6 +157,12 @@ impl Bridge for FederationBridge {
             handle(&node, &mut joins, &mut batch, &tasks).await;
         }
     }
+}
+
+/// A task is gone: the whole bridge begins anew, and goes on where its store says.
+fn fault(name: &str) -> BridgeError {
+    tracing::error!(task = name, "a task of the federation has ended by a fault");
+    BridgeError::Local(format!("{name} has ended by a fault"))
 }
 
 /// Does what is asked, in order; deliveries that follow each other share one transaction.
@@ -205,7 +229,13 @@ async fn serve(node: Arc<Node>, mut http: mpsc::Receiver<HttpExchange>, tasks: C
         tokio::spawn(async move {
             let _place = place;
             let is_push = exchange.request.uri().path() == PUSH_PATH;
-            let answer = server.answer(exchange.request).await;
+            let path = exchange.request.uri().path().to_owned();
+            // A fault that a stranger has found costs the stranger's request alone.
+            let answer = AssertUnwindSafe(server.answer(exchange.request)).catch_unwind();
+            let Ok(answer) = answer.await else {
+                tracing::error!(path, client = %exchange.client, "a request is not answered, by a fault");
+                return;
+            };
             // The client may have gone away.
             drop(exchange.reply.send(answer));
             if is_push && failpoint::is_set("federation.acked") {

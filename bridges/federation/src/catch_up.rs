@@ -35,8 +35,9 @@ pub async fn run(node: Arc<Node>, shutdown: CancellationToken) {
         let Some((place, peer)) = next else {
             return;
         };
-        let (node, shutdown) = (Arc::clone(&node), shutdown.clone());
-        tokio::spawn(async move {
+        let (watched, shutdown) = (Arc::clone(&node), shutdown.clone());
+        let node = Arc::clone(&node);
+        watched.tasks.spawn("a question to a peer", async move {
             let _place = place;
             let asked = tokio::select! {
                 asked = round::ask(&node, &peer) => asked,

@@ -87,7 +87,8 @@ impl Joins {
             before.cancel();
         }
         let node = Arc::clone(node);
-        tokio::spawn(async move {
+        let watched = Arc::clone(&node);
+        watched.tasks.spawn("the entering of a room", async move {
             tokio::select! {
                 () = token.cancelled() => {}
                 () = enter(&node, &channel, &options) => {}

@@ -15,6 +15,7 @@
 //! | [`inbound`], [`outbound`] | graph to gateway, gateway to graph |
 //! | [`peers`] | one queue for each peer |
 //! | [`catch_up`] | what was missed while we or a peer were away |
+//! | [`tasks`] | the bridge's tasks, none of which ends unnoticed |
 //! | [`bridge`] | the task that holds all of this together |
 
 pub mod bridge;
@@ -33,6 +34,7 @@ pub mod outbound;
 pub mod peers;
 pub mod server;
 pub mod session;
+pub mod tasks;
 mod text;
 pub mod wire;
 

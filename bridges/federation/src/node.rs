@@ -23,6 +23,7 @@ use crate::identity::Identity;
 use crate::keyring::Keyring;
 use crate::peers::Peers;
 use crate::session::compose::Author;
+use crate::tasks::Tasks;
 use crate::wire::api::Problem;
 use crate::wire::keys::KeyDocument;
 use crate::wire::requests::{self, Covered};
@@ -39,6 +40,7 @@ pub struct Node {
     pub graph: Graph,
     pub keyring: Keyring,
     pub transport: Arc<dyn Transport>,
+    pub tasks: Tasks,
     pub peers: Peers,
     pub catch_up: CatchUp,
     pub reports: Reports,

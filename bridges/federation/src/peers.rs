@@ -60,7 +60,8 @@ impl Peers {
             let task = Arc::new(Task::default());
             let (node, peer, shutdown) = (Arc::clone(node), peer.clone(), shutdown.clone());
             let run = Arc::clone(&task);
-            tokio::spawn(async move {
+            let watched = Arc::clone(&node);
+            watched.tasks.spawn("the queue of a peer", async move {
                 tokio::select! {
                     () = shutdown.cancelled() => {}
                     () = empty(&node, &peer, &run) => {}

@@ -61,6 +61,11 @@ impl Graph {
         Ok(Self { jobs })
     }
 
+    /// Waits for the graph's thread to end, which it does only by a fault of its own.
+    pub async fn ended(&self) {
+        self.jobs.closed().await;
+    }
+
     /// Runs `work` in one transaction on the graph's thread and returns when it is on disk. An error undoes everything.
     pub async fn run<T, E, F>(&self, work: F) -> Result<T, E>
     where

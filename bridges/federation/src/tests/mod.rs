@@ -39,6 +39,8 @@ struct Wire {
     callers: Arc<Mutex<HashMap<ServerName, HttpCaller>>>,
     cut: Arc<Mutex<HashSet<ServerName>>>,
     records: Arc<Mutex<HashMap<ServerName, String>>>,
+    /// Requests to these make the task that sends them panic.
+    traps: Arc<Mutex<HashSet<ServerName>>>,
     /// Counts requests that found nobody, so that a test can wait for an attempt.
     failures: Arc<watch::Sender<usize>>,
 }
@@ -80,6 +82,8 @@ impl Transport for Wire {
         patience: Duration,
     ) -> Result<Response<Bytes>, TransportError> {
         let caller = self.callers.lock().expect("no panic").get(name).cloned();
+        let is_trap = self.traps.lock().expect("no panic").contains(name);
+        assert!(!is_trap, "on purpose");
         let is_cut = self.cut.lock().expect("no panic").contains(name);
         let Some(caller) = caller.filter(|_| !is_cut) else {
             self.failures.send_modify(|count| *count += 1);
@@ -143,6 +147,11 @@ impl Gateway {
             .expect("no panic")
             .expect("a clean end");
         between(&self.harness.state_dir());
+        self.begin_again();
+    }
+
+    /// Begins another run, after one that has ended.
+    fn begin_again(&mut self) {
         let link = self.harness.relink();
         self.run = run(&self.name, &self.wire, link, self.unclaimed);
         self.wire.connect(&self.name, self.harness.http_caller());
@@ -446,6 +455,25 @@ async fn a_room_that_is_not_asked_for_after_a_restart_is_closed_to_its_members()
         .ask::<serde_json::Value>("a.example", http::Method::POST, "/_chat/v1/missed", missed)
         .await;
     assert_eq!(status, 200);
+}
+
+#[tokio::test]
+async fn a_task_that_panics_ends_the_bridge_which_goes_on_when_it_is_started_again() {
+    let wire = Wire::default();
+    let (mut a, b) = (
+        Gateway::start("a.example", &wire),
+        Gateway::start("b.example", &wire),
+    );
+    let on_a = a.host(ROOM).await;
+    b.join(ROOM).await;
+    let trap = || wire.traps.lock().expect("no panic");
+    trap().insert(server("b.example"));
+    a.say(&on_a, "alice", "into the trap").await;
+    let ended = (&mut a.run).await.expect("no panic of the bridge itself");
+    assert!(matches!(ended, Err(BridgeError::Local(_))), "{ended:?}");
+    trap().clear();
+    a.begin_again();
+    b.harness.wait_for_text("into the trap").await;
 }
 
 #[tokio::test]
