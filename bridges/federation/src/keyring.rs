@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use comity_net::Backoff;
 use http::Request;
-use tokio::sync::Mutex as AsyncMutex;
+use tokio::sync::{Mutex as AsyncMutex, Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 
 use crate::client::{Transport, TransportError};
@@ -25,6 +25,10 @@ const FRESH: Duration = Duration::from_secs(3600);
 const FRESH_FOR_NEW_KEY: Duration = Duration::from_secs(30);
 /// A failure is remembered from one second up to this.
 const MAX_SULK: Duration = Duration::from_secs(600);
+/// Documents of servers that were never met, fetched at once: whoever names a server makes us connect to it.
+const MAX_STRANGERS: usize = 16;
+/// And of those that were met. They do not wait for strangers.
+const MAX_KNOWN: usize = 64;
 /// Servers remembered; more are strangers who want to fill our memory.
 const MAX_SERVERS: usize = 10_000;
 
@@ -43,6 +47,8 @@ pub enum KeyringError {
     Sulking,
     #[error("too many servers at once")]
     Full,
+    #[error("too many others are being asked for their keys")]
+    Busy,
 }
 
 /// What is known of the keys of other servers.
@@ -50,6 +56,8 @@ pub struct Keyring {
     transport: Arc<dyn Transport>,
     graph: Graph,
     entries: Mutex<HashMap<ServerName, Arc<Entry>>>,
+    strangers: Semaphore,
+    known: Semaphore,
 }
 
 #[derive(Default)]
@@ -72,6 +80,8 @@ impl Keyring {
             transport,
             graph,
             entries: Mutex::default(),
+            strangers: Semaphore::new(MAX_STRANGERS),
+            known: Semaphore::new(MAX_KNOWN),
         }
     }
 
@@ -113,6 +123,7 @@ impl Keyring {
                     .ok_or(KeyringError::Sulking),
             };
         }
+        let _turn = self.turn(&entry, server, now_ms).await?;
         match self.fetch(server, now_ms).await {
             Ok(document) => {
                 let document = Arc::new(document);
@@ -131,6 +142,26 @@ impl Keyring {
                     _ => Err(error),
                 }
             }
+        }
+    }
+
+    /// A place among those that are fetched now. To wait for one in vain says nothing about the server.
+    async fn turn(
+        &self,
+        entry: &Entry,
+        server: &ServerName,
+        now_ms: u64,
+    ) -> Result<SemaphorePermit<'_>, KeyringError> {
+        let is_known =
+            entry.valid(now_ms).is_some() || self.pinned(entry, server, now_ms).await?.is_some();
+        let places = if is_known {
+            &self.known
+        } else {
+            &self.strangers
+        };
+        match tokio::time::timeout(PATIENCE, places.acquire()).await {
+            Ok(Ok(turn)) => Ok(turn),
+            Ok(Err(_)) | Err(_) => Err(KeyringError::Busy),
         }
     }
 
@@ -256,5 +287,69 @@ impl Entry {
     fn remember_old(&self, document: Arc<KeyDocument>) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.document = Some((document, None));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use async_trait::async_trait;
+    use http::Response;
+    use tokio::sync::watch;
+    use tokio::task::JoinSet;
+
+    use super::*;
+    use crate::identity::Identity;
+
+    /// Servers that never answer, and the number of those that are being asked.
+    #[derive(Default)]
+    struct Silence(watch::Sender<usize>);
+
+    #[async_trait]
+    impl Transport for Silence {
+        async fn send(
+            &self,
+            _server: &ServerName,
+            _request: Request<Bytes>,
+            _limit: usize,
+            _patience: Duration,
+        ) -> Result<Response<Bytes>, TransportError> {
+            self.0.send_modify(|asked| *asked += 1);
+            std::future::pending().await
+        }
+
+        async fn key_record(&self, _server: &ServerName) -> Result<Option<String>, TransportError> {
+            Ok(None)
+        }
+    }
+
+    fn server(name: &str) -> ServerName {
+        ServerName::parse(name).expect("a name")
+    }
+
+    #[tokio::test]
+    async fn strangers_make_us_open_few_connections_and_keep_no_known_server_waiting() {
+        let (silence, graph) = (Arc::new(Silence::default()), Graph::in_memory());
+        let mut asked = silence.0.subscribe();
+        let keyring = Arc::new(Keyring::new(silence, graph.clone()));
+        let known = server("known.example");
+        let document = Identity::from_seed(7).document(&known, 1);
+        graph
+            .run(move |store| store.put_pin(&document))
+            .await
+            .expect("pinned");
+
+        let mut questions = JoinSet::new();
+        let mut ask = |name: ServerName| {
+            let keyring = Arc::clone(&keyring);
+            questions.spawn(async move { keyring.get(&name, None, 2).await.map(drop) });
+        };
+        for n in 0..100 {
+            ask(server(&format!("s{n}.example")));
+        }
+        let full = asked.wait_for(|asked| *asked >= MAX_STRANGERS).await;
+        drop(full.expect("the transport is there"));
+        ask(known);
+        let more = asked.wait_for(|asked| *asked > MAX_STRANGERS).await;
+        assert_eq!(*more.expect("the transport is there"), MAX_STRANGERS + 1);
     }
 }
