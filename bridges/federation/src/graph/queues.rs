@@ -317,3 +317,41 @@ impl Store<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::{SystemTime, UNIX_EPOCH};
+
+    use super::*;
+    use crate::graph::Graph;
+    use crate::identity::Identity;
+    use crate::session::compose::Author;
+    use crate::session::judge::Acceptance;
+
+    #[tokio::test]
+    async fn a_queue_is_as_old_as_its_first_place_whatever_the_event_says_of_its_time() {
+        let server = |name| ServerName::parse(name).expect("a name");
+        let (own, peer) = (server("a.example"), server("b.example"));
+        let identity = Identity::from_seed(7);
+        let author = Author {
+            server: own.clone(),
+            key: identity.key.clone(),
+        };
+        let alias = Alias::parse("#rust@a.example").expect("an alias");
+        // Of the year 1970, by its own clock.
+        let event = author.genesis(&alias, &identity.document(&own, 1), "nonce", 1);
+        let event = event.expect("well formed");
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        let now = u64::try_from(now.expect("after 1970").as_millis()).expect("a time");
+        let dropped = Graph::in_memory()
+            .run(move |store| {
+                let arrival = store.put(&event, Acceptance::default())?;
+                store.enqueue(&peer, arrival)?;
+                let young = store.drop_queue(&peer, 10, now - 60_000)?;
+                let old = store.drop_queue(&peer, 10, now + 60_000)?;
+                Ok::<_, ShelfError>((young, old))
+            })
+            .await;
+        assert_eq!(dropped, Ok((0, 1)));
+    }
+}

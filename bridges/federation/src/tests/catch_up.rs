@@ -8,7 +8,7 @@ use serde_json::json;
 use super::stranger::Stranger;
 use super::{Gateway, ROOM, Wire, options};
 use crate::ident::EventId;
-use crate::wire::api::{HEADS_PATH, HeadsAnswer, MISSED_PATH, MissedAnswer};
+use crate::wire::api::{HEADS_PATH, HeadsAnswer, MISSED_PATH, MissedAnswer, Status};
 use comity_bridge::{Access, Gap};
 
 const A: &str = "a.example";
@@ -223,4 +223,44 @@ async fn f15_what_was_missed_is_given_to_members_only() {
         )
         .await;
     assert_eq!(status, 400);
+}
+
+#[tokio::test]
+async fn a_room_that_is_named_often_is_one_room() {
+    let (_wire, _a, mallory) = scene().await;
+    let room = mallory.place.clone().expect("joined").room;
+    let ask = json!({ "rooms": vec![&room; 300] });
+    let (status, answer) = mallory
+        .ask::<HeadsAnswer>(A, Method::POST, HEADS_PATH, ask)
+        .await;
+    assert_eq!(status, 200);
+    assert_eq!(answer.expect("an answer").rooms.len(), 1);
+}
+
+#[tokio::test]
+async fn what_comes_while_a_join_is_under_way_is_not_refused_and_taken_afterwards() {
+    let wire = Wire::default();
+    let (a, mut b) = (Gateway::start(A, &wire), Gateway::start("b.example", &wire));
+    a.host(ROOM).await;
+    let mut mallory = Stranger::new("m.example", 7, &wire);
+    mallory.join(A, "rust").await;
+    let on_b = b.join(ROOM).await;
+    // As if it had been killed before the answer to its join came, and a is gone meanwhile.
+    wire.cut(A);
+    b.restart_after(|state| {
+        let graph = rusqlite::Connection::open(state.join("graph.sqlite")).expect("the graph");
+        let changed = graph.execute("UPDATE rooms SET stage = 0", []);
+        assert_eq!(changed, Ok(1));
+    })
+    .await;
+    b.harness.join(&on_b, options(false, Access::Off)).await;
+    let event = mallory.draft("meanwhile").sign(&mallory.author.key);
+    let event = event.expect("well formed");
+    let answer = mallory.push_raw("b.example", &[event.bytes()]).await;
+    let result = &answer.results[0];
+    assert_eq!((result.status, &result.need[..]), (Status::Need, &[][..]));
+    wire.mend(A);
+    b.harness.wait_for_joined(&on_b).await;
+    assert_eq!(mallory.push("b.example", &[event.bytes()]).await, ["ok"]);
+    b.harness.wait_for_text("meanwhile").await;
 }

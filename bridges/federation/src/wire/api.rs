@@ -3,7 +3,7 @@
 //! Events travel inside them as raw JSON: their bytes are what was signed, and are neither parsed nor
 //! printed on the way.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -102,7 +102,8 @@ pub struct GetAnswer {
 
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Heads {
-    pub rooms: Vec<RoomId>,
+    /// Each once, however often it is named: all of its events are counted for the answer.
+    pub rooms: BTreeSet<RoomId>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
