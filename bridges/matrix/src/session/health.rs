@@ -186,7 +186,7 @@ impl Health {
         }
         match fault {
             Fault::Unreachable(_) => self.fall(now, fault),
-            Fault::Broken(_) => {
+            Fault::Broken(_) | Fault::Failing { .. } => {
                 if self.phase == Phase::Up {
                     self.phase = Phase::Doubtful(false);
                 }

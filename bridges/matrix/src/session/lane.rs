@@ -45,6 +45,7 @@ pub(super) enum Step {
 enum Asked {
     Nothing,
     Look,
+    Probe,
     Register,
     Name,
     Join,
@@ -81,6 +82,10 @@ struct Work {
     invited: bool,
     /// The room was entered anew because sending was forbidden.
     rejoined: bool,
+    /// It is to be asked whether the homeserver does anything for us.
+    wants_probe: bool,
+    /// It does: it has written something down in this attempt.
+    served: bool,
     asked: Asked,
 }
 

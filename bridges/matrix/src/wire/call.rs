@@ -511,7 +511,7 @@ mod tests {
             (504, ""),
         ] {
             let told = answer(status, body);
-            assert!(matches!(told, Err(Fault::Broken(_))), "{told:?}");
+            assert!(matches!(told, Err(Fault::Failing { .. })), "{told:?}");
         }
     }
 

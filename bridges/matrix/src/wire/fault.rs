@@ -14,9 +14,12 @@ pub(crate) enum Fault {
     /// No connection came about: the request was certainly not carried out.
     #[error("the homeserver cannot be reached: {0}")]
     Unreachable(String),
-    /// The connection broke, took too long, or the server failed: it may have been carried out.
+    /// The connection broke or took too long: it may have been carried out.
     #[error("the homeserver did not answer: {0}")]
     Broken(String),
+    /// The server failed, or something before it answered in its place: it may have been carried out.
+    #[error("the homeserver fails: status {status} {error}")]
+    Failing { status: u16, error: String },
     /// The server asks to come back later (`M_LIMIT_EXCEEDED`).
     #[error("the homeserver limits the rate; again after {} ms", .0.as_millis())]
     Limited(Duration),
@@ -99,18 +102,24 @@ impl Fault {
                 error,
                 ..
             }) => (errcode, error.unwrap_or_default()),
-            _ if status.is_server_error() => (String::new(), String::new()),
-            _ => (format!("HTTP {}", status.as_u16()), String::new()),
+            // Some servers, and the proxies before them, say these two without words.
+            _ if matches!(
+                status,
+                StatusCode::UNAUTHORIZED | StatusCode::PAYLOAD_TOO_LARGE
+            ) =>
+            {
+                (format!("HTTP {}", status.as_u16()), String::new())
+            }
+            // A refusal has a code (client-server API, "Standard error response"). This is the page of a proxy, say.
+            _ => (String::new(), "without a code".to_owned()),
         };
         let error = visible(&error);
         let errcode = visible(&errcode);
-        if status.is_server_error() || status == StatusCode::REQUEST_TIMEOUT {
-            let what = if error.is_empty() { errcode } else { error };
-            return Self::Broken(
-                format!("status {} {what}", status.as_u16())
-                    .trim_end()
-                    .to_owned(),
-            );
+        if errcode.is_empty() || status.is_server_error() || status == StatusCode::REQUEST_TIMEOUT {
+            return Self::Failing {
+                status: status.as_u16(),
+                error: if error.is_empty() { errcode } else { error },
+            };
         }
         Self::Refused {
             status: status.as_u16(),
@@ -131,6 +140,14 @@ impl Fault {
     pub(crate) fn is_forbidden(&self) -> bool {
         // Synapse 1.163 says M_BAD_STATE to a banned user who wants to join.
         matches!(self.errcode(), Some("M_FORBIDDEN" | "M_BAD_STATE"))
+    }
+
+    /// Whether the server refuses it to everybody, whatever is said: it has no such endpoint, or takes nothing more.
+    pub(crate) fn is_everybodys(&self) -> bool {
+        matches!(
+            self.errcode(),
+            Some("M_UNRECOGNIZED" | "M_RESOURCE_LIMIT_EXCEEDED")
+        )
     }
 
     /// Whether the server does not know what was asked for.
@@ -190,10 +207,23 @@ mod tests {
     }
 
     #[test]
-    fn a_proxys_error_page_is_a_broken_call_and_not_a_refusal() {
+    fn a_proxys_page_is_a_failure_and_not_a_refusal() {
         let none = HeaderMap::new();
-        let fault = Fault::from_response(StatusCode::BAD_GATEWAY, &none, b"<h1>502</h1>");
-        assert_eq!(fault, Fault::Broken("status 502".into()));
+        for status in [301, 400, 403, 404, 502, 503] {
+            let code = StatusCode::from_u16(status).unwrap();
+            for page in [
+                &b"<h1>Down for maintenance</h1>"[..],
+                b"{}",
+                b"",
+                b"{\"errcode\":\"\"}",
+            ] {
+                let fault = Fault::from_response(code, &none, page);
+                assert!(
+                    matches!(fault, Fault::Failing { status: said, .. } if said == status),
+                    "{fault:?}"
+                );
+            }
+        }
     }
 
     #[test]

@@ -32,12 +32,21 @@ impl Work {
                     why: DeliveryError::RateLimited(*after),
                 });
             }
-            Fault::Broken(_) | Fault::Unreadable(_) if matches!(asked, Asked::Send(_)) => {
+            // A page of a proxy, for this message and not for another call just now.
+            Fault::Failing { status, .. }
+                if self.served && *status < 500 && matches!(asked, Asked::Send(_)) =>
+            {
+                return Some(Outcome::Park(DeliveryError::Rejected(fault.to_string())));
+            }
+            Fault::Broken(_) | Fault::Failing { .. } | Fault::Unreadable(_)
+                if matches!(asked, Asked::Send(_)) =>
+            {
                 return Some(Outcome::Ambiguous {
                     why: DeliveryError::ConnectionLost(fault.to_string()),
                 });
             }
             Fault::Refused { .. } if !fault.is_bad_token() => {}
+            Fault::Failing { .. } if !self.doubt => return Some(self.failing(fault)),
             _ => return Some(self.interrupted(&fault.to_string())),
         }
         match asked {
@@ -45,6 +54,10 @@ impl Work {
             Asked::Look => Some(Outcome::Ambiguous {
                 why: DeliveryError::NotJoined(fault.to_string()),
             }),
+            Asked::Probe => {
+                self.wants_probe = false;
+                None
+            }
             // The name is a nicety; the message is not.
             Asked::Name => {
                 ghosts.of(&self.speaker).name = Some(self.name.clone());
@@ -70,12 +83,28 @@ impl Work {
         }
     }
 
+    /// The homeserver fails before the message itself is sent.
+    fn failing(&self, fault: &Fault) -> Outcome {
+        let why = DeliveryError::Rejected(fault.to_string());
+        // Nothing is wrong with the homeserver otherwise: others must not wait for this ghost.
+        if self.served && !self.begun {
+            return Outcome::Park(why);
+        }
+        Outcome::Retry { after: PAUSE, why }
+    }
+
     fn refused(&self, asked: &Asked, fault: &Fault) -> Outcome {
         let why = fault.to_string();
         if matches!(fault, Fault::Refused { status: 413, .. })
             || fault.errcode() == Some("M_TOO_LARGE")
         {
             return Outcome::GiveUp(DeliveryError::TooLarge(why));
+        }
+        if fault.is_everybodys() {
+            return Outcome::Retry {
+                after: PAUSE,
+                why: DeliveryError::Rejected(why),
+            };
         }
         if fault.is_forbidden() {
             // The first time it may be the bot that is out of the room, which is looked into.

@@ -14,6 +14,9 @@ use crate::session::ghosts::Ghosts;
 use crate::session::{Action, Job, Settings};
 use crate::wire::call::{Answer, Call};
 
+/// After this many attempts it is asked whether the homeserver fails for everybody, or for this one alone.
+const MANY_ATTEMPTS: u32 = 8;
+
 impl Work {
     pub(super) fn begin(
         job: Job,
@@ -52,6 +55,7 @@ impl Work {
         } else {
             name
         };
+        let wants_probe = job.attempt >= MANY_ATTEMPTS;
         Ok(Self {
             planned: job.plan.is_some() || spoken.parts.len() <= 1,
             doubt: job.doubt,
@@ -71,6 +75,8 @@ impl Work {
             wants_invite: false,
             invited: false,
             rejoined: false,
+            wants_probe,
+            served: false,
             asked: Asked::Nothing,
         })
     }
@@ -86,6 +92,15 @@ impl Work {
                     room,
                     from: self.from.clone(),
                     senders: self.speakers.clone(),
+                },
+            );
+        }
+        if self.wants_probe {
+            return self.call(
+                Asked::Probe,
+                Call::SetName {
+                    user: settings.names.bot().clone(),
+                    name: settings.bot_name.clone(),
                 },
             );
         }
@@ -171,6 +186,10 @@ impl Work {
         match (asked, answer) {
             (Asked::Look, Answer::Page { events, next }) => {
                 self.look(&events, next, names, actions)
+            }
+            (Asked::Probe, _) => {
+                self.wants_probe = false;
+                self.served = true;
             }
             (Asked::Register, _) => ghosts.of(&self.speaker).registered = true,
             (Asked::Name, _) => ghosts.of(&self.speaker).name = Some(self.name.clone()),

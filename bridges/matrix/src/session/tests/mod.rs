@@ -3,6 +3,7 @@
 mod coming_up;
 mod deliveries;
 mod doubt;
+mod failures;
 mod rooms;
 mod timeline;
 mod transactions;
@@ -52,6 +53,14 @@ fn refused(status: u16, errcode: &str) -> Fault {
         status,
         errcode: errcode.into(),
         error: "no".into(),
+    }
+}
+
+/// What a proxy, or a homeserver in trouble, answers.
+fn failing(status: u16) -> Fault {
+    Fault::Failing {
+        status,
+        error: String::new(),
     }
 }
 
