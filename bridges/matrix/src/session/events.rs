@@ -31,7 +31,7 @@ impl Session {
                 intake::Next::Later(ticket) => {
                     // One room that cannot be found must not hold up the others again.
                     self.rooms.values_mut().for_each(Room::settle);
-                    self.health.ping_soon(now);
+                    self.reach.ask_soon(now);
                     self.timeline.suspect(now);
                     self.actions.push_back(Action::Answer {
                         ticket,
@@ -204,6 +204,6 @@ impl Session {
 
     /// Whether the homeserver reaches us, and nothing that came is waiting.
     pub(super) fn is_calm(&self) -> bool {
-        self.health.is_reached() && self.intake.is_idle()
+        self.health.is_up() && self.reach.is_reached() && self.intake.is_idle()
     }
 }

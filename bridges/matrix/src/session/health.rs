@@ -1,14 +1,12 @@
-//! Is the homeserver there, does it know us, can it reach us?
+//! Is the homeserver there, and does it know us?
 //!
 //! Coming up is always the same sequence: `/versions`, register the bot, whoami, its display
-//! name. Only then are we online. Then we let the homeserver ping us: that ends the pause which it
-//! makes after it could not reach us (Synapse 1.163: up to nine minutes), and tells the operator when the
-//! registration's `url` is wrong.
+//! name. Only then are we online. Whether the homeserver reaches us is another question (`reach`).
 
 use std::time::{Duration, Instant};
 
 use ruma::OwnedUserId;
-use tracing::{debug, info, warn};
+use tracing::warn;
 
 use super::Settings;
 use crate::wire::call::{Answer, Call};
@@ -45,17 +43,9 @@ pub(super) enum Turn {
 pub(super) struct Health {
     bot: OwnedUserId,
     bot_name: String,
-    registration: String,
     phase: Phase,
     due: Option<Instant>,
     backoff: Backoff,
-    ping_due: Option<Instant>,
-    ping_backoff: Backoff,
-    /// One more ping follows: the homeserver may begin a pause just while we come up, for what it
-    /// had sent a moment too early.
-    ping_again: bool,
-    /// Since we came up, the homeserver has shown that it reaches us, or that it cannot show it.
-    reached: bool,
 }
 
 impl Health {
@@ -63,15 +53,10 @@ impl Health {
         Self {
             bot: settings.names.bot().clone(),
             bot_name: settings.bot_name.clone(),
-            registration: settings.registration.clone(),
             phase: Phase::Down,
             due: Some(now),
             // A homeserver on this machine or near it: asking is cheap, and messages wait for the answer.
             backoff: Backoff::new(Duration::from_millis(500), Duration::from_secs(4)),
-            ping_due: None,
-            ping_backoff: Backoff::new(Duration::from_secs(1), Duration::from_secs(300)),
-            ping_again: false,
-            reached: false,
         }
     }
 
@@ -79,14 +64,8 @@ impl Health {
         matches!(self.phase, Phase::Up | Phase::Doubtful(_))
     }
 
-    /// Whether the homeserver is there and sends us what it has for us.
-    pub(super) fn is_reached(&self) -> bool {
-        self.is_up() && self.reached
-    }
-
     pub(super) fn due(&self) -> Option<Instant> {
-        let ping = if self.is_up() { self.ping_due } else { None };
-        self.due.into_iter().chain(ping).min()
+        self.due
     }
 
     pub(super) fn poll(&mut self, now: Instant) -> Option<Call> {
@@ -117,16 +96,6 @@ impl Health {
         }
     }
 
-    pub(super) fn poll_ping(&mut self, now: Instant) -> Option<Call> {
-        if !self.is_up() || self.ping_due.is_none_or(|due| due > now) {
-            return None;
-        }
-        self.ping_due = None;
-        Some(Call::Ping {
-            registration: self.registration.clone(),
-        })
-    }
-
     pub(super) fn handle_answer(
         &mut self,
         now: Instant,
@@ -144,7 +113,7 @@ impl Health {
                 if !fault.is_bad_token() =>
             {
                 warn!(%fault, "the bot's display name was refused");
-                self.rise(now)
+                self.rise()
             }
             (Phase::Rising(_, true), Err(fault)) => self.fall(now, &fault),
             _ => None,
@@ -163,19 +132,15 @@ impl Health {
                 );
             }
             (Step::Whoami, _) => Step::Name,
-            (Step::Name, _) => return self.rise(now),
+            (Step::Name, _) => return self.rise(),
         };
         self.phase = Phase::Rising(next, false);
         None
     }
 
-    fn rise(&mut self, now: Instant) -> Option<Turn> {
+    fn rise(&mut self) -> Option<Turn> {
         self.phase = Phase::Up;
         self.backoff.reset();
-        self.ping_backoff.reset();
-        self.ping_due = Some(now);
-        self.ping_again = true;
-        self.reached = false;
         Some(Turn::Up)
     }
 
@@ -219,41 +184,5 @@ impl Health {
         let next = now + self.backoff.next_wait();
         self.due = Some(self.due.map_or(next, |due| due.max(next)));
         Some(Turn::Down(why))
-    }
-
-    /// A transaction was refused: a ping ends the pause which the homeserver makes then, as soon
-    /// as it has begun it.
-    pub(super) fn ping_soon(&mut self, now: Instant) {
-        self.ping_due = Some(now + Duration::from_millis(300));
-        self.ping_again = true;
-    }
-
-    pub(super) fn handle_ping(&mut self, now: Instant, result: Result<Answer, Fault>) {
-        match result {
-            Ok(Answer::NotReached(why)) => {
-                warn!(%why, "the homeserver cannot reach us: look at `url` in the registration that it has read");
-                self.ping_due = Some(now + self.ping_backoff.next_wait());
-            }
-            Ok(_) => {
-                self.reached = true;
-                self.ping_backoff.reset();
-                if std::mem::take(&mut self.ping_again) {
-                    info!("the homeserver reaches us");
-                    self.ping_due = Some(now + Duration::from_secs(1));
-                }
-            }
-            Err(Fault::Refused {
-                status: 404 | 405, ..
-            }) => {
-                self.reached = true;
-                info!("this homeserver has no ping; it will find us by itself");
-            }
-            Err(Fault::Limited(pause)) => self.ping_due = Some(now + pause),
-            // The homeserver itself did not answer, which says nothing about its way to us.
-            Err(fault) => {
-                debug!(%fault, "not pinged");
-                self.ping_due = Some(now + self.ping_backoff.next_wait());
-            }
-        }
     }
 }

@@ -3,7 +3,8 @@
 //! Input comes by `handle_*`, output is taken by `poll_action`, and `poll_timeout` says when to
 //! call `handle_timeout`. The parts, one file each:
 //!
-//! - `health`: is the homeserver there, does it know us, can it reach us?
+//! - `health`: is the homeserver there, and does it know us?
+//! - `reach`: does it reach us?
 //! - `room`: one configured channel, from its name to "joined".
 //! - `lane`: the deliveries of one channel, one after another.
 //! - `ghosts`: what the homeserver already knows of our ghosts.
@@ -20,6 +21,7 @@ mod health;
 mod intake;
 mod lane;
 mod places;
+mod reach;
 mod reading;
 mod recent;
 mod room;
@@ -48,6 +50,7 @@ use ghosts::Ghosts;
 use health::{Health, Turn};
 use intake::Intake;
 use lane::{Lane, Step};
+use reach::Reach;
 use room::Room;
 use timeline::Timeline;
 
@@ -162,6 +165,7 @@ const ROOM_KEY: &str = "room/";
 pub(crate) struct Session {
     settings: Settings,
     health: Health,
+    reach: Reach,
     rooms: BTreeMap<Channel, Room>,
     lanes: BTreeMap<Channel, Lane>,
     by_room: HashMap<OwnedRoomId, Channel>,
@@ -188,6 +192,7 @@ impl Session {
     ) -> Self {
         let mut session = Self {
             health: Health::new(now, &settings),
+            reach: Reach::new(&settings.registration),
             intake: Intake::new(now),
             timeline: Timeline::new(now, wall, &remembered),
             next_ticket: u64::MAX,
@@ -218,9 +223,11 @@ impl Session {
         let may_ask = self.health.is_up() && !self.stopping;
         let rooms = self.rooms.values().filter(|_| may_ask);
         let rooms = rooms.filter_map(Room::due);
+        let ping = self.reach.due().filter(|_| self.health.is_up());
         self.health
             .due()
             .into_iter()
+            .chain(ping)
             .chain(rooms)
             .chain(lanes)
             .chain(self.intake.due())
@@ -324,6 +331,7 @@ impl Session {
         ticket: Ticket,
         events: Vec<RoomEvent>,
     ) {
+        self.reach.note_transaction(now);
         self.timeline
             .note_transaction(now, &events, &self.settings.names);
         self.intake.push(now, ticket, events);
@@ -333,7 +341,7 @@ impl Session {
     /// A transaction was answered that it shall come again.
     pub(crate) fn handle_turned_away(&mut self, now: Instant) {
         self.timeline.suspect(now);
-        self.health.ping_soon(now);
+        self.reach.ask_soon(now);
         self.proceed(now);
     }
 
@@ -348,7 +356,7 @@ impl Session {
         self.settle(now, ticket);
         if std::mem::take(&mut self.wakes) {
             info!("the journal takes events again; the homeserver is asked to go on");
-            self.health.ping_soon(now);
+            self.reach.ask_soon(now);
             self.timeline.suspect(now);
         }
         self.proceed(now);
@@ -386,10 +394,11 @@ impl Session {
                 self.turn(now, turn);
             }
             Asker::Ping => {
-                let before = self.health.is_reached();
-                self.health.handle_ping(now, result);
-                if !before && self.health.is_reached() {
-                    self.timeline.postpone(now);
+                let before = self.reach.is_reached();
+                self.reach.handle_answer(now, result);
+                if !before && self.reach.is_reached() {
+                    // Perhaps this has ended a pause.
+                    self.timeline.suspect(now);
                 }
             }
             Asker::Room(channel) => self.room_answer(now, &channel, result),
@@ -410,6 +419,7 @@ impl Session {
     fn turn(&mut self, now: Instant, turn: Option<Turn>) {
         match turn {
             Some(Turn::Up) => {
+                self.reach.rise(now);
                 self.timeline.suspect(now);
                 self.actions.push_back(Action::Online);
                 for (channel, room) in &mut self.rooms {
@@ -506,7 +516,9 @@ impl Session {
         if let Some(call) = self.health.poll(now) {
             self.ask(Asker::Health, call);
         }
-        if let Some(call) = self.health.poll_ping(now) {
+        if self.health.is_up()
+            && let Some(call) = self.reach.poll(now, self.intake.is_idle())
+        {
             self.ask(Asker::Ping, call);
         }
         if self.health.is_up() && !self.stopping {

@@ -105,6 +105,7 @@ impl Timeline {
     }
 
     /// It is not calm yet.
+    #[cfg(test)]
     pub(super) fn postpone(&mut self, now: Instant) {
         if self.suspicion.is_there() {
             self.suspicion.arise(now);

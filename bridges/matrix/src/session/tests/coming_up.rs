@@ -53,8 +53,68 @@ fn a_homeserver_that_does_not_reach_us_is_pinged_again() {
     bench.answer("Ping", Ok(Answer::Done));
     bench.wait(2);
     bench.answer("Ping", Ok(Answer::Done));
-    bench.wait(1000);
+    bench.wait(59);
     assert!(bench.calls.is_empty());
+}
+
+/// Seconds, one by one.
+fn pass(bench: &mut Bench, secs: u64) {
+    for _ in 0..secs {
+        bench.wait(1);
+    }
+}
+
+#[test]
+fn a_homeserver_that_sends_nothing_for_a_minute_is_asked_whether_it_reaches_us() {
+    let mut bench = Bench::joined(Users::Ghosts);
+    for n in 0..10 {
+        pass(&mut bench, 30);
+        assert!(bench.calls.is_empty(), "it sends: {:?}", bench.kinds());
+        bench.push(n, vec![member("@bob:hs.test", "join")]);
+    }
+    pass(&mut bench, 59);
+    assert!(bench.calls.is_empty());
+    pass(&mut bench, 1);
+    bench.answer("Ping", Ok(Answer::NotReached("no".into())));
+    // The way is lost, in this direction alone: as soon as it is back, the pause is ended, and the rooms are looked at.
+    for _ in 0..20 {
+        pass(&mut bench, 75);
+        bench.answer("Ping", Ok(Answer::NotReached("no".into())));
+    }
+    pass(&mut bench, 75);
+    bench.answer("Ping", Ok(Answer::Done));
+    pass(&mut bench, 3);
+    assert!(bench.kinds().contains(&"History".to_owned()));
+}
+
+#[test]
+fn a_homeserver_that_is_sending_is_not_pinged() {
+    // Nothing in our hands, and nothing just now.
+    let mut bench = Bench::joined(Users::Ghosts);
+    bench.push(1, vec![member("@bob:hs.test", "join"), said("$1", "x")]);
+    bench.session.reach.ask_soon(bench.now);
+    pass(&mut bench, 10);
+    assert!(bench.calls.is_empty(), "{:?}", bench.kinds());
+    bench.commit();
+    bench.push(2, vec![member("@bob:hs.test", "join")]);
+    bench.now += Duration::from_millis(900);
+    bench.wait(0);
+    assert!(bench.calls.is_empty(), "{:?}", bench.kinds());
+    bench.wait(1);
+    assert_eq!(bench.kinds(), ["Ping"]);
+}
+
+#[test]
+fn a_homeserver_that_sends_after_a_ping_is_not_pinged_again() {
+    let mut bench = Bench::new(Users::Ghosts, &[]);
+    bench.come_up();
+    bench.wait(2);
+    assert_eq!(bench.kinds(), ["Ping"], "it has sent nothing");
+    let mut bench = Bench::new(Users::Ghosts, &[]);
+    bench.come_up();
+    bench.push(1, vec![]);
+    pass(&mut bench, 30);
+    assert!(bench.calls.is_empty(), "{:?}", bench.kinds());
 }
 
 #[test]
@@ -73,7 +133,7 @@ fn a_homeserver_that_fails_itself_is_not_said_to_be_unable_to_reach_us() {
 #[test]
 fn a_ping_that_is_limited_comes_later() {
     let mut bench = Bench::joined(Users::Ghosts);
-    bench.session.health.ping_soon(bench.now);
+    bench.session.reach.ask_soon(bench.now);
     bench.wait(1);
     bench.answer("Ping", Err(Fault::Limited(Duration::from_secs(20))));
     bench.wait(10);

@@ -113,7 +113,10 @@ impl Bench {
         self.answer("Register", Ok(Answer::Done));
         self.answer("Whoami", Ok(Answer::User(owned_user_id!("@bot:hs.test"))));
         self.answer("SetName", Ok(Answer::Done));
-        self.answer("Ping", Ok(Answer::Done));
+        // While a transaction is in our hands, nothing is pinged.
+        if self.kinds().contains(&"Ping".to_owned()) {
+            self.answer("Ping", Ok(Answer::Done));
+        }
     }
 
     fn enter(&mut self) {
