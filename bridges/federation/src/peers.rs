@@ -24,8 +24,8 @@ use crate::wire::api::{
 use crate::wire::event::Event;
 use crate::wire::sign::hash_text;
 
-/// How often an event is tried that the peer calls forbidden: it may not have heard of our join yet.
-const MAX_FORBIDDEN: u32 = 10;
+/// How often an event is tried that the peer does not take now: it may not have heard of our join yet, or have no place for it.
+const MAX_NOT_NOW: u32 = 10;
 /// How often an event is tried of which the peer lacks the beginnings. It asks for those itself, and for the event with them.
 const MAX_LACKING: u32 = 10;
 
@@ -97,7 +97,7 @@ impl Peers {
 /// What is not tried again.
 #[derive(Clone, Copy)]
 struct GivenUp {
-    forbidden: bool,
+    not_now: bool,
     lacking: bool,
 }
 
@@ -107,8 +107,8 @@ enum Setback {
     Later(String, Option<Duration>),
     /// So many events were too much for one push.
     TooLarge(usize),
-    /// The peer does not let us into the room of this event.
-    Forbidden,
+    /// The peer does not let us into the room of this event, or has no place for it: both may change (PROTOCOL 9).
+    NotNow,
     /// The peer lacks more than can be given it with a push.
     Lacking,
     Shelf(ShelfError),
@@ -116,12 +116,12 @@ enum Setback {
 
 async fn empty(node: &Node, peer: &ServerName, task: &Task) {
     let mut backoff = Backoff::default();
-    let (mut forbidden, mut lacking) = (0, 0);
+    let (mut not_now, mut lacking) = (0, 0);
     let mut most = MAX_PUSH_EVENTS;
     let mut was_away = false;
     loop {
         let given_up = GivenUp {
-            forbidden: forbidden >= MAX_FORBIDDEN,
+            not_now: not_now >= MAX_NOT_NOW,
             lacking: lacking >= MAX_LACKING,
         };
         let tried = round(node, peer, most, given_up).await;
@@ -133,7 +133,7 @@ async fn empty(node: &Node, peer: &ServerName, task: &Task) {
                     node.catch_up.owe(peer);
                 }
                 backoff.reset();
-                (forbidden, lacking) = (0, 0);
+                (not_now, lacking) = (0, 0);
                 continue;
             }
             Ok(false) if node.peers.end(peer, task) => return,
@@ -147,8 +147,8 @@ async fn empty(node: &Node, peer: &ServerName, task: &Task) {
                 tracing::warn!(%peer, "something on the way to the peer takes not even one event in a push");
                 (backoff.next_wait(), BREATH)
             }
-            Err(Setback::Forbidden) => {
-                forbidden += 1;
+            Err(Setback::NotNow) => {
+                not_now += 1;
                 (backoff.next_wait().min(ONE_ROOM), BREATH)
             }
             Err(Setback::Lacking) => {
@@ -222,7 +222,7 @@ async fn round(
         {
             result = second;
         }
-        let forbidden = result.code.as_deref() == Some("forbidden");
+        let not_now = matches!(result.code.as_deref(), Some("forbidden" | "quota"));
         match result.status {
             Status::Ok | Status::Dup | Status::Pending => done.push(event.arrival),
             Status::Need if given_up.lacking => {
@@ -230,8 +230,8 @@ async fn round(
                 done.push(event.arrival);
             }
             Status::Need => setback = setback.or(Some(Setback::Lacking)),
-            Status::Reject if forbidden && !given_up.forbidden => {
-                setback = setback.or(Some(Setback::Forbidden))
+            Status::Reject if not_now && !given_up.not_now => {
+                setback = setback.or(Some(Setback::NotNow))
             }
             Status::Reject => {
                 let code = result.code.unwrap_or_default();

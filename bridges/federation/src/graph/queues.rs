@@ -9,8 +9,12 @@ use crate::session::ShelfError;
 
 /// How many answers to pushes are remembered for each peer (PROTOCOL 9).
 const KEPT_ANSWERS: i64 = 256;
-/// How many events of one origin may wait for what is missing, and for how long (PROTOCOL 10).
+/// How many events of one origin, and of one sender, may wait for what is missing, of how many bytes, and for how long (PROTOCOL 10).
 const MAX_PENDING: i64 = 1000;
+const MAX_PENDING_BYTES: i64 = 16 * 1024 * 1024;
+/// And of all together: anybody can invent origins.
+const MAX_ALL_PENDING: i64 = 10_000;
+const MAX_ALL_PENDING_BYTES: i64 = 64 * 1024 * 1024;
 const MAX_PENDING_MS: i64 = 24 * 3600 * 1000;
 
 /// An event that waits to be pushed.
@@ -193,7 +197,7 @@ impl Store<'_> {
         Ok(())
     }
 
-    /// Keeps an event until what it lacks is here. Returns false when its origin has too many waiting.
+    /// Keeps an event until what it lacks is here. Returns false when too much waits already.
     pub fn put_pending(
         &self,
         id: &EventId,
@@ -205,18 +209,33 @@ impl Store<'_> {
         self.db
             .prepare_cached("DELETE FROM pending WHERE since < ?")?
             .execute([now - MAX_PENDING_MS])?;
-        let waiting: i64 = self
+        let pushed_by = pending.pushed_by.as_ref().map(ServerName::as_str);
+        let has_place: bool = self
             .db
-            .prepare_cached("SELECT count(*) FROM pending WHERE origin = ?")?
-            .query_row([origin.as_str()], |row| row.get(0))?;
-        if waiting >= MAX_PENDING {
+            .prepare_cached(
+                "SELECT count(*) < ?3 AND total(length(bytes)) < ?4
+                    AND total(origin = ?1) < ?5 AND total(pushed_by = ?2) < ?5
+                    AND total(length(bytes) * (pushed_by = ?2)) < ?6
+                 FROM pending",
+            )?
+            .query_row(
+                params![
+                    origin.as_str(),
+                    pushed_by,
+                    MAX_ALL_PENDING,
+                    MAX_ALL_PENDING_BYTES,
+                    MAX_PENDING,
+                    MAX_PENDING_BYTES
+                ],
+                |row| row.get(0),
+            )?;
+        if !has_place {
             return Ok(false);
         }
         self.db
             .prepare_cached("INSERT OR IGNORE INTO pending (id, room, origin, pushed_by, since, bytes) VALUES (?, ?, ?, ?, ?, ?)")?
             .execute(params![
-                id.as_str(), room.as_str(), origin.as_str(), pending.pushed_by.as_ref().map(ServerName::as_str), now,
-                pending.bytes
+                id.as_str(), room.as_str(), origin.as_str(), pushed_by, now, pending.bytes
             ])?;
         Ok(true)
     }
@@ -228,15 +247,33 @@ impl Store<'_> {
         Ok(())
     }
 
-    /// What waits in a room, in the order in which it came.
-    pub fn pending(&self, room: &RoomId) -> Result<Vec<Pending>, ShelfError> {
-        let mut statement = self.db.prepare_cached(
-            "SELECT bytes, pushed_by FROM pending WHERE room = ? ORDER BY rowid LIMIT 1000",
-        )?;
+    /// Whose events wait in a room.
+    pub fn waiting_origins(&self, room: &RoomId) -> Result<Vec<ServerName>, ShelfError> {
+        let mut statement = self
+            .db
+            .prepare_cached("SELECT DISTINCT origin FROM pending WHERE room = ?")?;
         readable(
             "an event that waits",
             &mut statement,
             [room.as_str()],
+            |row| parsed(row, 0, ServerName::parse),
+        )
+    }
+
+    /// The first `count` events of an origin that wait in a room, in the order in which they came.
+    pub fn pending(
+        &self,
+        room: &RoomId,
+        origin: &ServerName,
+        count: usize,
+    ) -> Result<Vec<Pending>, ShelfError> {
+        let mut statement = self.db.prepare_cached(
+            "SELECT bytes, pushed_by FROM pending WHERE room = ? AND origin = ? ORDER BY rowid LIMIT ?",
+        )?;
+        readable(
+            "an event that waits",
+            &mut statement,
+            params![room.as_str(), origin.as_str(), count],
             |row| {
                 let pushed_by: Option<String> = row.get(1)?;
                 Ok(Pending {
@@ -353,5 +390,36 @@ mod tests {
             })
             .await;
         assert_eq!(dropped, Ok((0, 1)));
+    }
+
+    #[tokio::test]
+    async fn what_waits_is_bounded_for_each_sender_however_many_origins_it_invents() {
+        let room = EventId::from_hash([9; 32]).as_room();
+        let counts = Graph::in_memory()
+            .run(move |store| {
+                let mut number = 0_u64;
+                let mut keep = |sender: &str, size: usize| {
+                    number += 1;
+                    let mut hash = [0; 32];
+                    hash[..8].copy_from_slice(&number.to_be_bytes());
+                    let origin = ServerName::parse(&format!("s{number}.example")).expect("a name");
+                    let pending = Pending {
+                        bytes: vec![0; size],
+                        pushed_by: Some(ServerName::parse(sender).expect("a name")),
+                    };
+                    store.put_pending(&EventId::from_hash(hash), &room, &origin, &pending, 1)
+                };
+                let mut counts = Vec::new();
+                for (sender, size) in [("a.example", 10), ("b.example", 65_536)] {
+                    let mut count = 0;
+                    while keep(sender, size)? {
+                        count += 1;
+                    }
+                    counts.push(count);
+                }
+                Ok::<_, ShelfError>(counts)
+            })
+            .await;
+        assert_eq!(counts, Ok(vec![1000, 256]));
     }
 }

@@ -18,6 +18,8 @@ use crate::wire::keys::KeyDocument;
 
 /// How often the sender is asked for what is missing.
 const MAX_ROUNDS: usize = 10;
+/// Events that waited and are judged again in one transaction; the others have their turn with what comes next.
+const MAX_RETRIED: usize = 1000;
 /// Servers asked for their keys at once.
 const KEYS_AT_ONCE: usize = 8;
 /// What an event touches that cannot be read any more.
@@ -159,7 +161,8 @@ impl Work {
     }
 }
 
-async fn run(node: &Arc<Node>, peer: &ServerName, mut work: Work) -> Result<Work, ShelfError> {
+async fn run(node: &Arc<Node>, peer: &ServerName, work: Work) -> Result<Work, ShelfError> {
+    let mut work = verify_ahead(node, work).await?;
     let (node_inside, peer) = (Arc::clone(node), peer.clone());
     node.graph
         .run(move |store| {
@@ -167,6 +170,29 @@ async fn run(node: &Arc<Node>, peer: &ServerName, mut work: Work) -> Result<Work
             Ok(work)
         })
         .await
+}
+
+/// Compares signatures with the keys that are at hand. That is most of the work that an event makes, and one thread has the graph.
+async fn verify_ahead(node: &Arc<Node>, mut work: Work) -> Result<Work, ShelfError> {
+    let node = Arc::clone(node);
+    let verified = tokio::task::spawn_blocking(move || {
+        let undecided = work.pushed.iter_mut().zip(&work.results);
+        let undecided = undecided.filter(|(_, result)| result.is_none());
+        let pushed = undecided.filter_map(|(event, _)| event.as_mut().ok());
+        for event in pushed.chain(work.fetched.values_mut()) {
+            if let Some(keys) = node.keyring.cached(&event.origin) {
+                event.verify_ahead(&keys);
+            }
+        }
+        work
+    });
+    // It is cancelled when everything ends; a panic is that of whoever asked.
+    verified
+        .await
+        .map_err(|error| match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            Err(_) => ShelfError::Closed,
+        })
 }
 
 fn one_round(
@@ -344,36 +370,47 @@ fn take_fetched(node: &Node, store: &Store<'_>, work: &mut Work) -> Result<bool,
     Ok(work.taken > before)
 }
 
-/// Judges again what waited in a room, as long as that brings something. Returns the last arrival.
+/// Judges again what waited in a room, as long as that brings something. Events whose origin's keys are still not here cost nothing
+/// but the look at whose they are: strangers may have left them. Returns the last arrival.
 pub(super) fn retry_pending(
     node: &Node,
     store: &Store<'_>,
     room: &RoomId,
 ) -> Result<i64, ShelfError> {
-    let mut arrival = 0;
-    loop {
-        let mut progress = false;
-        for Pending { bytes, pushed_by } in store.pending(room)? {
-            let Ok(event) = Event::parse(&bytes) else {
+    let (mut arrival, mut left) = (0, MAX_RETRIED);
+    let mut progress = true;
+    while std::mem::take(&mut progress) {
+        for origin in store.waiting_origins(room)? {
+            let posted = || passed_over(DAMAGE, store.keys(room, &origin, u64::MAX));
+            if node.keyring.cached(&origin).is_none() && posted()?.flatten().is_none() {
                 continue;
-            };
-            let via = pushed_by.as_ref().map_or(Via::Get, Via::Push);
-            let judgement = take(node, store, &event, context(node, via, true));
-            match passed_over(DAMAGE, judgement)? {
-                Some(Judgement::Accept(_)) => {
-                    arrival = arrival.max(store.arrival(&event.id)?);
+            }
+            let waiting = store.pending(room, &origin, left)?;
+            left -= waiting.len();
+            for pending in waiting {
+                if let Some(accepted) = retry(node, store, &pending)? {
+                    arrival = arrival.max(accepted);
                     progress = true;
                 }
-                Some(Judgement::Duplicate | Judgement::Reject(_)) => {
-                    store.forget_pending(&event.id)?;
-                }
-                Some(Judgement::Need(_) | Judgement::NeedKeys(..)) | None => {}
             }
         }
-        if !progress {
-            return Ok(arrival);
-        }
     }
+    Ok(arrival)
+}
+
+/// Judges one event that waited. Returns its arrival when it is accepted.
+fn retry(node: &Node, store: &Store<'_>, pending: &Pending) -> Result<Option<i64>, ShelfError> {
+    let Ok(event) = Event::parse(&pending.bytes) else {
+        return Ok(None);
+    };
+    let via = pending.pushed_by.as_ref().map_or(Via::Get, Via::Push);
+    let judgement = take(node, store, &event, context(node, via, true));
+    match passed_over(DAMAGE, judgement)? {
+        Some(Judgement::Accept(_)) => return Ok(Some(store.arrival(&event.id)?)),
+        Some(Judgement::Duplicate | Judgement::Reject(_)) => store.forget_pending(&event.id)?,
+        Some(Judgement::Need(_) | Judgement::NeedKeys(..)) | None => {}
+    }
+    Ok(None)
 }
 
 fn keep_waiting(

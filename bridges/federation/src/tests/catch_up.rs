@@ -1,14 +1,15 @@
 //! What was missed is fetched: from whoever has it, once, in order; and nobody can use that against us.
 
 use std::path::Path;
+use std::time::Duration;
 
 use http::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::stranger::Stranger;
 use super::{Gateway, ROOM, Wire, options};
 use crate::ident::EventId;
-use crate::wire::api::{HEADS_PATH, HeadsAnswer, MISSED_PATH, MissedAnswer, Status};
+use crate::wire::api::{HEADS_PATH, HeadsAnswer, MISSED_PATH, MissedAnswer, PUSH_PATH, Status};
 use comity_bridge::{Access, Gap};
 
 const A: &str = "a.example";
@@ -121,7 +122,7 @@ async fn scene() -> (Wire, Gateway, Stranger) {
 }
 
 impl Stranger {
-    fn answer(&self, path: &str, body: serde_json::Value) {
+    fn answer(&self, path: &str, body: Value) {
         let body = serde_json::to_vec(&body).expect("JSON");
         let mut routes = self.routes.lock().expect("no panic");
         routes.insert(path.to_owned(), body);
@@ -172,7 +173,7 @@ async fn pages_without_end_and_without_anything_new_are_not_read_on() {
         .draft("good")
         .sign(&mallory.author.key)
         .expect("well formed");
-    let raw = |event: &crate::wire::event::Event| -> serde_json::Value {
+    let raw = |event: &crate::wire::event::Event| -> Value {
         serde_json::from_slice(event.bytes()).expect("JSON")
     };
     mallory.answer(
@@ -263,4 +264,22 @@ async fn what_comes_while_a_join_is_under_way_is_not_refused_and_taken_afterward
     b.harness.wait_for_joined(&on_b).await;
     assert_eq!(mallory.push("b.example", &[event.bytes()]).await, ["ok"]);
     b.harness.wait_for_text("meanwhile").await;
+}
+
+#[tokio::test]
+async fn an_event_that_a_peer_has_no_place_for_is_pushed_again() {
+    let (_wire, a, mallory) = scene().await;
+    let mut pushed = mallory.pushed.subscribe();
+    let all = |status: Value| {
+        // The membership of the speaker, and what is said.
+        mallory.answer(PUSH_PATH, json!({ "results": [status, status] }));
+    };
+    all(json!({ "status": "reject", "code": "quota" }));
+    a.say(&a.channel(ROOM), "alice", "is there room?").await;
+    let again = pushed.wait_for(|count| *count >= 2);
+    let again = tokio::time::timeout(Duration::from_secs(60), again).await;
+    drop(again.expect("pushed again").expect("the stranger is there"));
+    all(json!({ "status": "ok" }));
+    let skipped = a.harness.seen(|seen| seen.skips.len());
+    assert_eq!(skipped, 0);
 }

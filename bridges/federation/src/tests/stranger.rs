@@ -7,6 +7,7 @@ use bytes::Bytes;
 use http::{Method, Request, Response};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use tokio::sync::watch;
 
 use super::{Wire, server};
 use crate::ident::{EventId, ServerName, UserAddress};
@@ -30,6 +31,8 @@ pub(super) struct Stranger {
     wire: Wire,
     /// Answers by path, beside the key document.
     pub(super) routes: Routes,
+    /// How often something was pushed to it.
+    pub(super) pushed: watch::Sender<usize>,
     /// Its last event, its join among them, and its number.
     pub(super) place: Option<Place>,
     pub(super) membership: Option<EventId>,
@@ -44,14 +47,17 @@ impl Stranger {
             key: identity.key.clone(),
         };
         let routes = Routes::default();
+        let pushed = watch::Sender::new(0);
+        let name = author.server.clone();
         let (caller, listener) =
-            listen(author.server.clone(), identity.clone(), Arc::clone(&routes));
+            listen(name, identity.clone(), Arc::clone(&routes), pushed.clone());
         wire.connect(&author.server, caller);
         Self {
             author,
             identity,
             wire: wire.clone(),
             routes,
+            pushed,
             place: None,
             membership: None,
             _listener: listener,
@@ -250,6 +256,7 @@ fn listen(
     name: ServerName,
     identity: Identity,
     routes: Routes,
+    pushed: watch::Sender<usize>,
 ) -> (HttpCaller, tokio::task::JoinHandle<()>) {
     let (harness, mut link) = Harness::link("stranger");
     let caller = harness.http_caller();
@@ -257,6 +264,9 @@ fn listen(
         let _harness = harness;
         while let Some(exchange) = link.http.recv().await {
             let path = exchange.request.uri().path();
+            if path == PUSH_PATH {
+                pushed.send_modify(|count| *count += 1);
+            }
             let body = match path {
                 api::KEYS_PATH => Some(identity.document(&name, now_ms()).to_bytes()),
                 _ => routes.lock().expect("no panic").get(path).cloned(),

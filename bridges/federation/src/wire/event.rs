@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 use super::json::{self, CanonicalError};
 use super::keys::KeyDocument;
-use super::sign::{OwnKey, Purpose, hash, hash_text, parse_signature, signature_text};
+use super::sign::{OwnKey, PublicKey, Purpose, hash, hash_text, parse_signature, signature_text};
 use crate::ident::{EventId, Kid, RoomId, ServerName, UserAddress};
 
 /// The longest event, in bytes as sent.
@@ -111,6 +111,18 @@ pub struct Event {
     signatures: BTreeMap<Kid, [u8; 64]>,
     signed: Vec<u8>,
     bytes: Vec<u8>,
+    verified: Verified,
+}
+
+/// Which keys have made which signatures of an event: the same question has the same answer, whoever asks it again.
+#[derive(Debug, Clone, Default)]
+struct Verified(Vec<(Kid, PublicKey, bool)>);
+
+impl PartialEq for Verified {
+    /// What was asked about an event is no part of it.
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
 }
 
 impl Event {
@@ -208,6 +220,7 @@ impl Event {
             signatures,
             signed,
             bytes: bytes.to_vec(),
+            verified: Verified::default(),
         })
     }
 
@@ -232,11 +245,41 @@ impl Event {
         }
         for (kid, signature) in &self.signatures {
             let key = keys.key(kid).ok_or(Reject::Key)?;
-            if !key.verify(&self.signed, signature) {
+            let mut known = self.verified.0.iter();
+            let is_genuine = known
+                .find(|(name, with, _)| name == kid && with == key)
+                .map_or_else(
+                    || key.verify(&self.signed, signature),
+                    |(_, _, is_genuine)| *is_genuine,
+                );
+            if !is_genuine {
                 return Err(Reject::Signature);
             }
         }
         Ok(())
+    }
+
+    /// Does the work of [`Event::verify`] with these keys before it is asked for.
+    pub fn verify_ahead(&mut self, keys: &KeyDocument) {
+        if keys.server != self.origin {
+            return;
+        }
+        for (kid, signature) in &self.signatures {
+            let Some(key) = keys.key(kid) else {
+                continue;
+            };
+            let known = &mut self.verified.0;
+            if !known
+                .iter()
+                .any(|(name, with, _)| name == kid && with == key)
+            {
+                known.push((
+                    kid.clone(),
+                    key.clone(),
+                    key.verify(&self.signed, signature),
+                ));
+            }
+        }
     }
 
     /// Every event that this one names: what has to be there before it can be judged.

@@ -199,3 +199,25 @@ fn f5_an_event_is_bound_to_its_room() {
         Err(Reject::Signature)
     );
 }
+
+#[test]
+fn what_was_verified_ahead_has_the_verdict_that_it_would_have_without() {
+    let right = keys_of("a.example", &key("k1", 1));
+    let same_name_other_key = keys_of("a.example", &key("k1", 2));
+    let other_name = keys_of("a.example", &key("k2", 1));
+    let other_server = keys_of("b.example", &key("k1", 1));
+    let documents = [right, same_name_other_key, other_name, other_server];
+    let verdicts = [
+        Ok(()),
+        Err(Reject::Signature),
+        Err(Reject::Key),
+        Err(Reject::Key),
+    ];
+    for ahead in &documents {
+        let mut event = golden();
+        event.verify_ahead(ahead);
+        for (document, verdict) in documents.iter().zip(verdicts) {
+            assert_eq!(event.verify(document), verdict);
+        }
+    }
+}
