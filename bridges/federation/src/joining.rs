@@ -107,6 +107,9 @@ impl Joins {
         for channel in channels.filter(|channel| !self.under_way.contains_key(channel)) {
             tracing::info!(%channel, "left, since it is not configured any more");
             go(node, &channel, shutdown).await;
+            let why = "not configured any more".to_owned();
+            let state = ChannelState::NotJoined { why };
+            node.reports.channel(&channel, state);
         }
     }
 

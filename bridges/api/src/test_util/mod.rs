@@ -11,4 +11,4 @@ pub mod conformance;
 pub mod harness;
 pub mod scripted;
 
-pub use harness::{DeliveryHandle, Harness, HttpCaller};
+pub use harness::{DeliveryHandle, Harness, HttpCaller, Told};

@@ -15,9 +15,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use comity_bridge::event::MessageKind;
-use comity_bridge::test_util::{Harness, HttpCaller};
+use comity_bridge::test_util::{Harness, HttpCaller, Told};
 use comity_bridge::{
-    Access, Bridge as _, BridgeError, Channel, JoinOptions, Link, Outcome, RoomAddress,
+    Access, Bridge as _, BridgeError, Channel, ChannelState, JoinOptions, Link, Outcome,
+    RoomAddress,
 };
 use http::header::{HOST, HeaderValue};
 use http::{Request, Response};
@@ -428,25 +429,28 @@ async fn a_room_that_is_not_asked_for_after_a_restart_is_closed_to_its_members()
     let mut mallory = stranger::Stranger::new("m.example", 7, &wire);
     mallory.join("a.example", "rust").await;
     a.say(&on_a, "alice", "for us").await;
-    a.unclaimed = Duration::from_millis(200);
+    a.unclaimed = Duration::ZERO;
     a.restart().await;
     let missed =
         serde_json::json!({ "room": mallory.place.clone().expect("joined").room, "have": {} });
-    loop {
-        let (status, _) = mallory
-            .ask::<serde_json::Value>(
-                "a.example",
-                http::Method::POST,
-                "/_chat/v1/missed",
-                missed.clone(),
-            )
-            .await;
-        if status == 403 {
-            break;
-        }
-        assert_eq!(status, 200);
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    a.harness
+        .wait_for("the room to be left", |seen| {
+            let last = seen.told.iter().rev().find_map(|told| match told {
+                Told::Channel(channel, state) if *channel == on_a => Some(state),
+                _ => None,
+            });
+            matches!(last, Some(ChannelState::NotJoined { .. })).then_some(())
+        })
+        .await;
+    let (status, _) = mallory
+        .ask::<serde_json::Value>(
+            "a.example",
+            http::Method::POST,
+            "/_chat/v1/missed",
+            missed.clone(),
+        )
+        .await;
+    assert_eq!(status, 403);
     // And it is the same room again when the operator thinks better of it.
     a.unclaimed = Duration::from_secs(60);
     a.restart().await;
