@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ident::{Kid, ServerName, decode_hash};
 use crate::wire::keys::KeyDocument;
-use crate::wire::sign::{OwnKey, PublicKey};
+use crate::wire::sign::OwnKey;
 
 /// The keys with which this gateway speaks.
 #[derive(Debug, Clone)]
@@ -91,10 +91,6 @@ impl Identity {
     /// The key document as it is published now.
     pub fn document(&self, server: &ServerName, now_ms: u64) -> KeyDocument {
         KeyDocument::compose(server, &self.key, &self.recovery, self.created_ms, now_ms)
-    }
-
-    pub fn public(&self) -> PublicKey {
-        self.key.public()
     }
 }
 
@@ -201,7 +197,7 @@ mod tests {
                 .collect()
         });
         for other in &made {
-            assert_eq!(other.public(), made[0].public());
+            assert_eq!(other.key.public(), made[0].key.public());
             assert_eq!(other.recovery, made[0].recovery);
         }
         assert_eq!(fs::read_dir(directory.path()).expect("there").count(), 3);
@@ -217,13 +213,13 @@ mod tests {
         fs::remove_file(path("recovery.hash")).expect("not written yet");
         let second = Identity::open(directory.path(), 2).expect("read");
         assert_eq!(
-            (second.public(), &second.recovery),
-            (first.public(), &first.recovery)
+            (second.key.public(), &second.recovery),
+            (first.key.public(), &first.recovery)
         );
         fs::remove_file(path("recovery.hash")).expect("not written yet");
         fs::rename(path("recovery.key"), path("recovery.new-0")).expect("not renamed yet");
         let third = Identity::open(directory.path(), 3).expect("made anew");
-        assert_eq!(third.public(), first.public());
+        assert_eq!(third.key.public(), first.key.public());
         assert!(Identity::open(directory.path(), 4).is_ok());
     }
 

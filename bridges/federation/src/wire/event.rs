@@ -107,7 +107,6 @@ pub struct Event {
     pub body: Option<Value>,
     pub encrypted: bool,
     pub prov: Vec<Hop>,
-    body_hash: String,
     signatures: BTreeMap<Kid, [u8; 64]>,
     signed: Vec<u8>,
     bytes: Vec<u8>,
@@ -216,7 +215,6 @@ impl Event {
             body,
             encrypted,
             prov,
-            body_hash,
             signatures,
             signed,
             bytes: bytes.to_vec(),
@@ -231,11 +229,6 @@ impl Event {
 
     pub fn into_bytes(self) -> Vec<u8> {
         self.bytes
-    }
-
-    /// The hash that stands for the body in the id.
-    pub fn body_hash(&self) -> &str {
-        &self.body_hash
     }
 
     /// Verifies every signature against `keys`, which are the origin's (PROTOCOL 6.4).

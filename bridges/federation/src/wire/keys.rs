@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::json;
-use super::sign::{OwnKey, PublicKey, Purpose, hash_text, parse_signature, signature_text};
+use super::sign::{OwnKey, PublicKey, Purpose, parse_signature, signature_text};
 use crate::ident::{Kid, ServerName, decode_hash};
 
 /// The longest key document, in bytes.
@@ -157,22 +157,12 @@ impl KeyDocument {
         self.keys.get(kid)
     }
 
-    pub fn keys(&self) -> impl Iterator<Item = (&Kid, &PublicKey)> {
-        self.keys.iter()
-    }
-
     pub fn value(&self) -> &Value {
         &self.value
     }
 
     pub fn to_bytes(&self) -> Vec<u8> {
         json::to_bytes(&self.value).expect("it was parsed from its canonical form")
-    }
-
-    /// The hash that a successor names in `prev` (PROTOCOL 4.1).
-    pub fn hash(&self) -> String {
-        let object = self.value.as_object().expect("a document is an object");
-        hash_text(&json::object_without(object, &["sig", "valid_until"]).expect("it was canonical"))
     }
 
     /// Whether `newer` may take the place of this one without further proof: the same recovery
@@ -324,7 +314,6 @@ mod tests {
             NOW + 1000,
         );
         assert_eq!(pinned.allows(&again), Ok(()));
-        assert_eq!(pinned.hash(), again.hash());
         assert_eq!(pinned.allows(&document(2, 9)), Err(KeyError::Changed));
         assert_eq!(pinned.allows(&document(1, 8)), Err(KeyError::Changed));
     }

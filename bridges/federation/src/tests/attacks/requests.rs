@@ -62,7 +62,7 @@ async fn f7_keys_that_change_or_that_dns_contradicts_are_refused() {
     assert_eq!(status, 401);
 
     let doubted = Stranger::new("d.example", 9, &wire);
-    let record = format!("v=1; h={}", impostor.identity.public().hash());
+    let record = format!("v=1; h={}", impostor.identity.key.public().hash());
     wire.records
         .lock()
         .expect("no panic")
