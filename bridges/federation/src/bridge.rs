@@ -5,6 +5,7 @@
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -103,6 +104,7 @@ impl Bridge for FederationBridge {
             catch_up: CatchUp::default(),
             reports: reports.clone(),
             clock: env.clock,
+            is_behind: AtomicBool::new(false),
             arrived: Notify::new(),
             progress: watch::Sender::new(Progress::default()),
         });

@@ -3,6 +3,7 @@
 //! It holds no room's state: that is the graph's.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -45,6 +46,8 @@ pub struct Node {
     pub catch_up: CatchUp,
     pub reports: Reports,
     pub clock: Clock,
+    /// Somebody has shown us an event of ours that we do not have; said once in a run.
+    pub is_behind: AtomicBool,
     /// Wakes the reporter: the graph has something that the gateway has not heard of.
     pub arrived: Notify,
     /// How far the gateway has confirmed, and whether it takes anything now.

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use futures_util::{StreamExt as _, stream};
 use http::Method;
@@ -251,7 +252,12 @@ fn one_round(
                 work.arrival = work.arrival.max(store.arrival(&event.id)?);
                 Some(EventResult::of(id, Status::Dup))
             }
-            Judgement::Reject(reject) => Some(EventResult::rejected(id, reject)),
+            Judgement::Reject(reject) => {
+                if reject == Reject::OwnName {
+                    look_for_lost(node, event);
+                }
+                Some(EventResult::rejected(id, reject))
+            }
             Judgement::Need(missing) => {
                 let result = work.last.then(|| EventResult {
                     need: missing.clone(),
@@ -362,6 +368,9 @@ fn take_fetched(node: &Node, store: &Store<'_>, work: &mut Work) -> Result<bool,
                 work.fetched.remove(&id);
             }
             Judgement::Reject(reject) => {
+                if reject == Reject::OwnName {
+                    look_for_lost(node, event);
+                }
                 tracing::debug!(event = %id, code = reject.code(), "fetched event refused");
                 work.fetched.remove(&id);
             }
@@ -411,6 +420,24 @@ fn retry(node: &Node, store: &Store<'_>, pending: &Pending) -> Result<Option<i64
         Some(Judgement::Need(_) | Judgement::NeedKeys(..)) | None => {}
     }
     Ok(None)
+}
+
+/// An event with our name and our signature that is not here was said by us and lost: the graph is an older copy. What we say now
+/// has numbers that are taken, and others hide it as they hide a forger's.
+fn look_for_lost(node: &Node, event: &Event) {
+    if event.verify(&node.document()).is_err() {
+        return;
+    }
+    node.reports.skip(
+        "own_event_lost",
+        format!("event {} of {}", event.id, event.room),
+    );
+    if !node.is_behind.swap(true, Ordering::Relaxed) {
+        tracing::error!(
+            room = %event.room, event = %event.id, seq = event.seq,
+            "the federation's graph lacks what this gateway has said: it is an older copy, or somebody else has the signing key;              others hide what is said now, so stop the gateway and put the last graph.sqlite back"
+        );
+    }
 }
 
 fn keep_waiting(

@@ -167,3 +167,30 @@ async fn a_pushed_event_that_touches_damage_keeps_no_other_from_being_taken() {
     assert_eq!(codes, ["need", "ok"]);
     a.harness.wait_for_text("good").await;
 }
+
+#[tokio::test]
+async fn a_gateway_that_runs_on_an_older_graph_is_told_of_it() {
+    let wire = Wire::default();
+    let mut a = Gateway::start("a.example", &wire);
+    let mut mallory = Stranger::new("m.example", 7, &wire);
+    let on_a = a.host(ROOM).await;
+    mallory.join("a.example", "rust").await;
+    a.say(&on_a, "alice", "said and lost").await;
+    let mut lost = Vec::new();
+    a.restart_after(|state| {
+        let graph = rusqlite::Connection::open(state.join("graph.sqlite")).expect("the graph");
+        let last = "arrival = (SELECT max(arrival) FROM events)";
+        lost = graph
+            .query_row(
+                &format!("SELECT bytes FROM events WHERE {last}"),
+                [],
+                |row| row.get(0),
+            )
+            .expect("an event");
+        damage(state, &format!("DELETE FROM events WHERE {last}"));
+    })
+    .await;
+    a.host(ROOM).await;
+    assert_eq!(mallory.push("a.example", &[&lost]).await, ["own-name"]);
+    a.harness.wait_for_skip("own_event_lost").await;
+}
