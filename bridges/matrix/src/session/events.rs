@@ -68,6 +68,7 @@ impl Session {
                 self.member_event(now, event);
             }
             let Some(channel) = self.by_room.get(&event.room_id).cloned() else {
+                self.timeline.drop_event(event);
                 continue;
             };
             if event.kind == "m.room.encryption"

@@ -285,6 +285,8 @@ impl Session {
             && self.by_room.get(id) == Some(channel)
         {
             self.by_room.remove(id);
+            let (key, value) = (self.timeline.leave(id), String::new());
+            self.actions.push_back(Action::Remember { key, value });
             let (user, room) = (self.settings.names.bot().clone(), id.clone());
             self.ask(Asker::Nobody, Call::Leave { user, room });
         }
@@ -387,6 +389,9 @@ impl Session {
         {
             let turn = self.health.handle_fault(now, fault);
             self.turn(now, turn);
+            if matches!(fault, Fault::Broken(_)) && !matches!(asker, Asker::Timeline(_)) {
+                self.timeline.suspect(now);
+            }
         }
         match asker {
             Asker::Health => {
@@ -432,6 +437,8 @@ impl Session {
                 }
             }
             Some(Turn::Down(why)) => {
+                // What comes before we are up again may be only a part of what there is.
+                self.timeline.suspect(now);
                 self.actions.push_back(Action::Offline(why));
             }
             None => {}
@@ -450,6 +457,7 @@ impl Session {
                 && self.by_room.get(&id) == Some(channel)
             {
                 self.by_room.remove(&id);
+                self.timeline.lose(&id);
             }
             if let Some(id) = after
                 && !self.claim(&id, channel)

@@ -84,17 +84,23 @@ impl Places {
     }
 
     /// What a transaction brings follows what we have.
-    pub(super) fn follow(&mut self, events: &[RoomEvent], rooms: &HashMap<OwnedRoomId, Channel>) {
+    pub(super) fn follow(&mut self, event: &RoomEvent) {
         // An invitation, say, may be on no timeline; a message is.
-        let messages = events.iter().filter(|it| it.kind == "m.room.message");
-        for event in messages.filter(|it| rooms.contains_key(&it.room_id)) {
+        if event.kind == "m.room.message" {
             self.places.insert(event.room_id.clone(), Place::of(event));
         }
     }
 
-    /// The rooms are whole.
-    pub(super) fn forget_floors(&mut self) {
-        self.floors.clear();
+    /// The room is whole.
+    pub(super) fn forget_floor(&mut self, room: &OwnedRoomId) {
+        self.floors.remove(room);
+    }
+
+    /// Forgets a room. What is to be forgotten of it.
+    pub(super) fn forget(&mut self, room: &OwnedRoomId) -> String {
+        self.places.remove(room);
+        self.floors.remove(room);
+        key(room)
     }
 
     /// What is to be kept with the commit of these events.
@@ -113,10 +119,7 @@ impl Places {
     pub(super) fn forget_others(&mut self, rooms: &HashMap<OwnedRoomId, Channel>) -> Vec<String> {
         let others = self.places.keys().filter(|room| !rooms.contains_key(*room));
         let others: Vec<OwnedRoomId> = others.cloned().collect();
-        for room in &others {
-            self.places.remove(room);
-        }
-        others.iter().map(key).collect()
+        others.iter().map(|room| self.forget(room)).collect()
     }
 }
 

@@ -136,6 +136,11 @@ impl Reach {
                 info!("this homeserver has no ping; it will find us by itself");
                 return;
             }
+            Err(fault @ Fault::Refused { .. }) if !fault.is_bad_token() => {
+                self.reached = true;
+                warn!(%fault, "the homeserver does not ping us; does the configuration name the registration that it has read?");
+                (now + SILENCE, Reason::Silence)
+            }
             Err(Fault::Limited(pause)) => (now + pause, self.asked),
             // The homeserver itself did not answer, which says nothing about its way to us.
             Err(fault) => {

@@ -63,6 +63,8 @@ pub(super) struct Reading {
     pages: u32,
     tries: u32,
     is_out: bool,
+    /// The room is to be read once more when this is over.
+    is_repeated: bool,
 }
 
 /// What a page leads to.
@@ -98,6 +100,7 @@ impl Reading {
             pages: 0,
             tries: 0,
             is_out: false,
+            is_repeated: false,
         }
     }
 
@@ -112,6 +115,16 @@ impl Reading {
     /// Failures that were before do not count any more.
     pub(super) fn forgive(&mut self) {
         self.tries = 0;
+    }
+
+    /// What this reading finds may not be all.
+    pub(super) fn repeat(&mut self) {
+        let is_begun = !matches!((&self.step, self.wait), (Step::Newest, Wait::Due(_)));
+        self.is_repeated = is_begun;
+    }
+
+    pub(super) fn is_repeated(&self) -> bool {
+        self.is_repeated
     }
 
     pub(super) fn poll(&mut self, now: Instant, room: &OwnedRoomId) -> Option<Call> {
@@ -253,15 +266,21 @@ impl Reading {
         self.wait = Wait::Due(now);
     }
 
-    pub(super) fn failed(&mut self, now: Instant, fault: &Fault) -> Failed {
+    pub(super) fn failed(&mut self, now: Instant, fault: &Fault, place: Option<&Place>) -> Failed {
         self.tries += 1;
         let pause = match fault {
             Fault::Limited(pause) => *pause,
             _ => RETRY,
         };
-        let is_final = matches!(fault, Fault::Refused { .. }) && !fault.is_bad_token();
+        let is_final = matches!(fault.errcode(), Some("M_FORBIDDEN" | "M_NOT_FOUND"));
         if !is_final && self.tries < MAX_TRIES {
             self.wait = Wait::Due(now + pause.max(RETRY));
+            // For the newest page, Synapse (1.163, `handlers/pagination.py`) may ask other homeservers first; not for what follows an event.
+            if let (Step::Newest, Some(place)) = (&self.step, place)
+                && !matches!(fault, Fault::Limited(_))
+            {
+                self.step = Step::After(place.event.clone());
+            }
             return Failed::Later;
         }
         match self.step {

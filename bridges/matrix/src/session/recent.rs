@@ -35,6 +35,10 @@ impl<K: Clone + Eq + Hash, V> Recent<K, V> {
         }
     }
 
+    pub(crate) fn remove(&mut self, key: &K) {
+        self.entries.remove(key);
+    }
+
     fn make_room(&mut self) {
         let mut ages: Vec<u64> = self.entries.values().map(|(used, _)| *used).collect();
         ages.sort_unstable();

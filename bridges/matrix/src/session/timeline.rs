@@ -60,6 +60,8 @@ pub(super) struct Timeline {
     /// One moment on both clocks.
     epoch: (Instant, Timestamp),
     suspicion: Suspicion,
+    /// The rooms that were read since it was calm: what a transaction brings follows what we have of them.
+    whole: HashSet<OwnedRoomId>,
     places: Places,
     readings: BTreeMap<OwnedRoomId, Reading>,
     /// What was committed, or is on its way there, since suspicion arose.
@@ -89,6 +91,7 @@ impl Timeline {
         Self {
             epoch: (now, wall),
             suspicion: Suspicion::new(now),
+            whole: HashSet::new(),
             places: Places::new(remembered),
             readings: BTreeMap::new(),
             taken: Recent::new(MAX_TAKEN),
@@ -97,33 +100,64 @@ impl Timeline {
         }
     }
 
-    /// Something may have been left behind: we came up, or have refused a transaction.
+    /// Something may have been left behind: the homeserver went away or came back, or we have refused a transaction.
     pub(super) fn suspect(&mut self, now: Instant) {
-        self.suspicion.arise(now);
+        self.arise(now);
         self.unread.clear();
         self.readings.values_mut().for_each(Reading::forgive);
+    }
+
+    fn arise(&mut self, now: Instant) {
+        self.suspicion.arise(now);
+        self.whole.clear();
     }
 
     /// It is not calm yet.
     #[cfg(test)]
     pub(super) fn postpone(&mut self, now: Instant) {
         if self.suspicion.is_there() {
-            self.suspicion.arise(now);
+            self.arise(now);
         }
     }
 
     /// A transaction came.
     pub(super) fn note_transaction(&mut self, now: Instant, events: &[RoomEvent], names: &Names) {
         if Suspicion::is_kept_back(events, names) {
-            self.suspicion.arise(now);
+            self.arise(now);
         }
     }
 
-    /// We are in a room. Where nothing of it is known, it begins here.
+    /// We are in a room. Where nothing of it is known, it begins here; and the last look may have been without it.
     pub(super) fn enter(&mut self, now: Instant, room: &OwnedRoomId) {
-        if self.places.get(room).is_none() {
+        self.unread.remove(room);
+        let is_looked_at_later = self.suspicion.due().is_some();
+        let is_known = self.places.get(room).is_some();
+        if !(is_known && (is_looked_at_later || self.whole.contains(room))) {
             self.begin(now, room);
         }
+    }
+
+    /// A room is no channel's, for now: what is said there meanwhile is not taken.
+    pub(super) fn lose(&mut self, room: &OwnedRoomId) {
+        self.whole.remove(room);
+    }
+
+    /// A room is no channel's any more. What is to be forgotten of it.
+    pub(super) fn leave(&mut self, room: &OwnedRoomId) -> String {
+        self.whole.remove(room);
+        self.unread.remove(room);
+        self.readings.remove(room);
+        self.places.forget(room)
+    }
+
+    /// An event of a timeline is not committed, since its room is no channel's any more.
+    pub(super) fn drop_event(&mut self, event: &RoomEvent) {
+        self.taken.remove(&event.event_id);
+    }
+
+    /// Whether what a transaction brings of a room follows what we have of it.
+    fn is_trusted(&self, room: &OwnedRoomId) -> bool {
+        !self.suspicion.is_there() && self.whole.contains(room)
     }
 
     // The rooms on their way.
@@ -143,7 +177,7 @@ impl Timeline {
         rooms: &HashMap<OwnedRoomId, Channel>,
         names: &Names,
     ) -> bool {
-        if !self.suspicion.is_there() {
+        if events.iter().all(|event| self.is_trusted(&event.room_id)) {
             return false;
         }
         let asking = match &mut self.asking {
@@ -151,9 +185,11 @@ impl Timeline {
             asking => &mut asking.insert((ticket, HashSet::new())).1,
         };
         let mut holds = false;
+        let is_suspicious = self.suspicion.is_there();
         for event in events {
             let room = &event.room_id;
-            if event.kind != "m.room.message"
+            if !is_suspicious && self.whole.contains(room)
+                || event.kind != "m.room.message"
                 || names.is_ours(&event.sender)
                 || !rooms.contains_key(room)
                 || self.unread.contains_key(room)
@@ -219,6 +255,9 @@ impl Timeline {
             .retain(|room, why| *why == Unread::Refused || readings.contains_key(room));
         for room in rooms {
             if !self.unread.contains_key(room) {
+                // One that is under way has not seen that it is calm.
+                let under_way = self.readings.entry(room.clone());
+                under_way.and_modify(Reading::repeat);
                 self.begin(now, room);
             }
         }
@@ -230,8 +269,7 @@ impl Timeline {
         if is_end {
             debug!("the rooms are whole; transactions are taken as they come");
             self.asking = None;
-            self.unread.clear();
-            self.places.forget_floors();
+            self.unread.retain(|_, why| *why == Unread::Refused);
         }
         is_end
     }
@@ -288,7 +326,7 @@ impl Timeline {
             Err(fault) => Some(fault),
         };
         if let Some(fault) = fault {
-            match reading.failed(now, &fault) {
+            match reading.failed(now, &fault, known.place) {
                 Failed::Later => debug!(%fault, %room, "room not read yet"),
                 Failed::Lost => {
                     warn!(%fault, %room, "the homeserver does not know any more what it sent us last; the room goes on from here");
@@ -318,7 +356,7 @@ impl Timeline {
         } else {
             brought.keep = self.arrive(room);
         }
-        self.end(room);
+        self.end(now, room);
         brought
     }
 
@@ -339,10 +377,18 @@ impl Timeline {
         self.places.kept(room)
     }
 
-    fn end(&mut self, room: &OwnedRoomId) {
-        if self.readings.get(room).is_some_and(Reading::is_over) {
-            self.readings.remove(room);
-            self.unread.remove(room);
+    fn end(&mut self, now: Instant, room: &OwnedRoomId) {
+        let Some(reading) = self.readings.get(room).filter(|it| it.is_over()) else {
+            return;
+        };
+        let is_repeated = reading.is_repeated();
+        self.readings.remove(room);
+        self.unread.remove(room);
+        if is_repeated {
+            self.begin(now, room);
+        } else if self.suspicion.due().is_none() {
+            self.whole.insert(room.clone());
+            self.places.forget_floor(room);
         }
     }
 
@@ -357,13 +403,15 @@ impl Timeline {
     ) -> Vec<(String, String)> {
         if let Some(room) = self.committing(ticket) {
             self.arrive(&room);
-        } else if self.suspicion.is_there() {
-            for event in events {
-                self.taken
-                    .insert(event.event_id.clone(), Source::Transaction);
-            }
         } else {
-            self.places.follow(events, rooms);
+            for event in events {
+                if !self.is_trusted(&event.room_id) {
+                    let id = event.event_id.clone();
+                    self.taken.insert(id, Source::Transaction);
+                } else if rooms.contains_key(&event.room_id) {
+                    self.places.follow(event);
+                }
+            }
         }
         self.places.of(events)
     }
@@ -374,7 +422,7 @@ impl Timeline {
             if let Some(reading) = self.readings.get_mut(&room) {
                 reading.committed(now);
             }
-            self.end(&room);
+            self.end(now, &room);
         }
     }
 

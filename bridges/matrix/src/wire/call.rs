@@ -252,7 +252,8 @@ impl Address {
             Call::Onward { room, from } => {
                 let mut request = get_message_events::v3::Request::forward(room.clone());
                 request.from = Some(from.clone());
-                request.limit = uint!(100);
+                // An event may have three times its 64 KiB around it, and all of them have to fit into an answer.
+                request.limit = uint!(50);
                 request.filter = talk();
                 self.print(request, None)
             }

@@ -88,6 +88,27 @@ fn a_homeserver_that_sends_nothing_for_a_minute_is_asked_whether_it_reaches_us()
 }
 
 #[test]
+fn a_homeserver_that_refuses_to_ping_is_believed_to_reach_us() {
+    let mut bench = Bench::new(
+        Users::Ghosts,
+        &[
+            ("room/#rust:hs.test", "!r:hs.test"),
+            ("place/!r:hs.test", "1 $have"),
+        ],
+    );
+    bench.join(ALIAS);
+    bench.answer("Versions", Ok(Answer::Done));
+    bench.answer("Register", Ok(Answer::Done));
+    bench.answer("Whoami", Ok(Answer::User(owned_user_id!("@bot:hs.test"))));
+    bench.answer("SetName", Ok(Answer::Done));
+    bench.answer("Ping", Err(refused(403, "M_FORBIDDEN")));
+    bench.answer("Join", Ok(Answer::Done));
+    bench.answer("Encryption", Err(refused(404, "M_NOT_FOUND")));
+    pass(&mut bench, 3);
+    assert!(bench.kinds().contains(&"History".to_owned()));
+}
+
+#[test]
 fn a_homeserver_that_is_sending_is_not_pinged() {
     // Nothing in our hands, and nothing just now.
     let mut bench = Bench::joined(Users::Ghosts);

@@ -337,8 +337,8 @@ fn a_homeserver_that_hangs_up_while_it_waits_arouses_suspicion() {
 fn a_room_that_could_not_be_read_is_tried_again_when_it_is_calm() {
     let mut bench = Bench::again();
     bench.push(1, vec![said("$2", "x")]);
-    for _ in 0..5 {
-        bench.answer("History", Err(Fault::Unreadable("not json".into())));
+    for kind in ["History", "After", "After", "After", "After"] {
+        bench.answer(kind, Err(Fault::Unreadable("not json".into())));
         // It is not calm.
         bench.session.timeline.postpone(bench.now);
         bench.wait(1);
@@ -350,6 +350,92 @@ fn a_room_that_could_not_be_read_is_tried_again_when_it_is_calm() {
     bench.answer("History", page(newest(&["$2", "$1", "$have"]), None));
     assert_eq!(bench.commit(), ["$1"]);
     assert_eq!(bench.gaps(), 0);
+}
+
+#[test]
+fn what_comes_while_the_homeserver_is_away_does_not_say_how_far_a_room_is_known() {
+    let mut bench = Bench::joined(Users::Ghosts);
+    bench.push(1, vec![said("$1", "x")]);
+    bench.answer_names();
+    bench.commit();
+    bench.deliver(job(1, "hi"));
+    bench.make_ghost();
+    bench.answer("Send", Err(Fault::Unreachable("refused".into())));
+    // It has ended with two messages that it had for us, and is back before we have noticed.
+    bench.push(2, vec![said("$4", "x")]);
+    bench.wait(5);
+    assert_eq!(bench.commit(), ["$4"]);
+    assert!(bench.kept[0].1.ends_with(" $1"), "{:?}", bench.kept);
+    bench.come_up();
+    bench.answer("History", page(newest(&["$4", "$3", "$2", "$1"]), None));
+    assert_eq!(bench.commit(), ["$2", "$3"]);
+}
+
+#[test]
+fn a_connection_that_breaks_arouses_suspicion() {
+    let mut bench = Bench::joined(Users::Relay);
+    bench.deliver(job(1, "hi"));
+    bench.answer("Send", Err(Fault::Broken("reset".into())));
+    bench.answer("Versions", Ok(Answer::Done));
+    bench.wait(3);
+    assert!(bench.asks("History"));
+}
+
+#[test]
+fn a_room_that_lets_us_in_late_is_read_from_what_we_have() {
+    let mut bench = Bench::new(Users::Ghosts, &[ROOM, PLACE]);
+    bench.join(ALIAS);
+    bench.come_up();
+    bench.answer("Join", Err(Fault::Limited(Duration::from_secs(100))));
+    for _ in 0..99 {
+        bench.wait(1);
+    }
+    assert!(!bench.asks("History"));
+    bench.wait(1);
+    bench.answer("Join", Ok(Answer::Done));
+    bench.answer("Encryption", Err(refused(404, "M_NOT_FOUND")));
+    bench.answer("History", page(newest(&["$1", "$have"]), None));
+    bench.answer_names();
+    assert_eq!(bench.commit(), ["$1"]);
+}
+
+#[test]
+fn before_a_room_was_read_a_transaction_does_not_say_how_far_it_is_known() {
+    let mut bench = Bench::new(Users::Ghosts, &[ROOM, PLACE]);
+    bench.join(ALIAS);
+    bench.come_up();
+    bench.answer("Join", Err(Fault::Limited(Duration::from_secs(100))));
+    for _ in 0..10 {
+        bench.wait(1);
+    }
+    bench.push(1, vec![said("$2", "x")]);
+    bench.answer("History", page(newest(&["$2", "$1", "$have"]), None));
+    bench.answer_names();
+    assert_eq!(bench.commit(), ["$1", "$2"]);
+    assert!(bench.commits.is_empty());
+    bench.push(2, vec![said("$3", "x")]);
+    assert_eq!(bench.commit(), ["$3"]);
+    assert!(bench.kept[0].1.ends_with(" $3"), "{:?}", bench.kept);
+}
+
+#[test]
+fn what_was_read_of_a_room_that_was_left_meanwhile_can_come_again() {
+    let mut bench = Bench::again();
+    bench.push(1, newest(&["$1"]));
+    bench.answer("History", page(newest(&["$1", "$have"]), None));
+    bench
+        .session
+        .handle_leave(bench.now, &ALIAS.parse().expect("a channel"));
+    bench.drain();
+    bench.wait(2);
+    assert!(bench.commits.is_empty());
+    bench.join(ALIAS);
+    bench.push(2, newest(&["$1"]));
+    for _ in 0..5 {
+        bench.wait(1);
+    }
+    bench.answer_names();
+    assert_eq!(bench.commit(), ["$1"]);
 }
 
 #[test]
@@ -467,10 +553,16 @@ fn a_homeserver_that_fails_or_limits_is_asked_again_and_not_for_ever() {
         bench.wait(3);
         let mut tries = 0;
         for _ in 0..100 {
-            while bench.asks("History") {
-                tries += 1;
-                bench.answer("History", Err(fault.clone()));
-                assert!(!bench.asks("History"), "not at once");
+            // After a failure it is asked for what follows that which we have.
+            for kind in ["History", "After"] {
+                if bench.asks(kind) {
+                    tries += 1;
+                    bench.answer(kind, Err(fault.clone()));
+                    assert!(
+                        !bench.asks("History") && !bench.asks("After"),
+                        "not at once"
+                    );
+                }
             }
             bench.wait(10);
         }
