@@ -101,7 +101,7 @@ impl Session {
     /// A transaction, or what was read from a room, is in the journal.
     pub(super) fn settle(&mut self, now: Instant, ticket: Ticket) {
         self.timeline.committed(now, ticket);
-        if self.intake.handle_committed(ticket) == Committed::InTime {
+        if self.intake.handle_committed(now, ticket) == Committed::InTime {
             self.actions.push_back(Action::Answer {
                 ticket,
                 taken: true,

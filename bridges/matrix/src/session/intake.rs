@@ -28,8 +28,9 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const SETTLE_PATIENCE: Duration = Duration::from_secs(15);
 /// How long after the start an unknown room is taken for one that will be asked for.
 const START_GRACE: Duration = Duration::from_secs(2);
-/// How long the rooms of a transaction may take to be read.
+/// How long the rooms of a transaction may take to be read, from one page to the next and in all.
 const READ_PATIENCE: Duration = Duration::from_secs(5);
+const LONGEST_READ: Duration = Duration::from_secs(15);
 /// How long display names may take.
 const NAME_PATIENCE: Duration = Duration::from_secs(2);
 /// How many display names are asked for one transaction.
@@ -239,8 +240,18 @@ impl Intake {
         Some(Next::Take(first.ticket, std::mem::take(&mut first.events)))
     }
 
+    /// A transaction that waits for rooms waits on while they come: a newer message must not go before them.
+    fn go_on_reading(&mut self, now: Instant) {
+        if let Some(first) = self.queue.front_mut()
+            && matches!(first.stage, Stage::Reading)
+            && let Some(by) = first.answer_by
+        {
+            first.until = (now + READ_PATIENCE).min(by - PATIENCE + LONGEST_READ);
+        }
+    }
+
     /// The journal has what [`Next::Take`] gave.
-    pub(super) fn handle_committed(&mut self, ticket: Ticket) -> Committed {
+    pub(super) fn handle_committed(&mut self, now: Instant, ticket: Ticket) -> Committed {
         let committed = match self.queue.front() {
             Some(Entry {
                 ticket: first,
@@ -254,6 +265,7 @@ impl Intake {
             _ => return Committed::Unknown,
         };
         self.queue.pop_front();
+        self.go_on_reading(now);
         committed
     }
 

@@ -140,6 +140,8 @@ impl Timeline {
     /// A room is no channel's, for now: what is said there meanwhile is not taken.
     pub(super) fn lose(&mut self, room: &OwnedRoomId) {
         self.whole.remove(room);
+        // What it has brought is not committed, so our place stays where it is.
+        self.readings.remove(room);
     }
 
     /// A room is no channel's any more. What is to be forgotten of it.

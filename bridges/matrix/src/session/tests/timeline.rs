@@ -222,6 +222,30 @@ fn a_room_that_was_missed_for_long_is_read_forwards_a_page_at_a_time() {
 }
 
 #[test]
+fn a_transaction_waits_while_pages_come_and_not_for_ever() {
+    for pages in [4, 8] {
+        let mut bench = Bench::again();
+        bench.push(1, vec![said("$last", "x")]);
+        bench.answer("History", page(newest(&["$last"]), Some("back")));
+        bench.answer("After", page(numbered(0, 1), Some("t0")));
+        bench.commit();
+        for n in 1..=pages {
+            bench.wait(2);
+            let next = format!("t{n}");
+            bench.answer("Onward", page(numbered(n, 1), Some(&next)));
+            if n < 8 {
+                assert_eq!(bench.commit(), [id(n)]);
+            }
+        }
+        let is_let_go = bench
+            .commits
+            .iter()
+            .any(|(_, incoming)| incoming.iter().any(|it| it.source_id.0 == "$last"));
+        assert_eq!(is_let_go, pages == 8, "after {pages} pages");
+    }
+}
+
+#[test]
 fn how_far_a_room_is_known_is_kept_with_each_commit() {
     let mut bench = Bench::joined(Users::Ghosts);
     bench.push(0, vec![said("$1", "x")]);
@@ -430,10 +454,10 @@ fn what_was_read_of_a_room_that_was_left_meanwhile_can_come_again() {
     bench.wait(2);
     assert!(bench.commits.is_empty());
     bench.join(ALIAS);
-    bench.push(2, newest(&["$1"]));
-    for _ in 0..5 {
-        bench.wait(1);
-    }
+    bench.answer("Join", Ok(Answer::Done));
+    bench.answer("Encryption", Err(refused(404, "M_NOT_FOUND")));
+    let events = [newest(&["$1"]), vec![joining()]].concat();
+    bench.answer("History", page(events, None));
     bench.answer_names();
     assert_eq!(bench.commit(), ["$1"]);
 }
