@@ -61,9 +61,15 @@ impl Session {
 
     /// Reads the events of a transaction in order, and what of it is for the journal.
     fn take(&mut self, now: Instant, ticket: Ticket, events: &[RoomEvent]) {
-        let writes = self.timeline.commits(ticket, events, &self.by_room);
+        let writes = self.timeline.commits(now, ticket, events, &self.by_room);
         let mut incoming = Vec::new();
         for event in events {
+            if event.remarks.soft_failed {
+                let detail = format!("{} is shown to nobody by the homeserver", event.event_id);
+                let reason = "forbidden";
+                self.actions.push_back(Action::Skip { reason, detail });
+                continue;
+            }
             if event.kind == "m.room.member" {
                 self.member_event(now, event);
             }

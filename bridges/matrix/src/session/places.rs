@@ -13,39 +13,34 @@ use crate::wire::event::RoomEvent;
 /// The key under which it is kept how far we have a room.
 const KEY: &str = "place/";
 
-/// An event of a room that is known to us, and when it was said.
+/// An event of a room that is known to us, and when it came to us.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Place {
     pub(super) event: OwnedEventId,
-    /// For people only: a gap is told from here. Nothing is ordered by it, for a time is its sender's claim.
-    pub(super) said: Timestamp,
+    /// By our own clock: a time that an event bears is its sender's claim. When it came by a reading, that reading's beginning is
+    /// where we were before.
+    pub(super) at: Timestamp,
 }
 
 impl Place {
-    pub(super) fn of(event: &RoomEvent) -> Self {
+    pub(super) fn of(event: &RoomEvent, at: Timestamp) -> Self {
         Self {
             event: event.event_id.clone(),
-            said: said(event),
+            at,
         }
     }
 
     fn print(&self) -> String {
-        format!("{} {}", self.said.0, self.event)
+        format!("{} {}", self.at.0, self.event)
     }
 
     fn parse(text: &str) -> Option<Self> {
-        let (said, event) = text.split_once(' ')?;
+        let (at, event) = text.split_once(' ')?;
         Some(Self {
             event: OwnedEventId::try_from(event).ok()?,
-            said: Timestamp(said.parse().ok()?),
+            at: Timestamp(at.parse().ok()?),
         })
     }
-}
-
-/// When an event was said, by its sender's clock.
-pub(super) fn said(event: &RoomEvent) -> Timestamp {
-    let said = event.origin_server_ts.and_then(|ts| i64::try_from(ts).ok());
-    Timestamp(said.unwrap_or_default())
 }
 
 #[derive(Debug)]
@@ -84,10 +79,11 @@ impl Places {
     }
 
     /// What a transaction brings follows what we have.
-    pub(super) fn follow(&mut self, event: &RoomEvent) {
+    pub(super) fn follow(&mut self, event: &RoomEvent, at: Timestamp) {
         // An invitation, say, may be on no timeline; a message is.
-        if event.kind == "m.room.message" {
-            self.places.insert(event.room_id.clone(), Place::of(event));
+        if event.kind == "m.room.message" && !event.remarks.soft_failed {
+            let place = Place::of(event, at);
+            self.places.insert(event.room_id.clone(), place);
         }
     }
 

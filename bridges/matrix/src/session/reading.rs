@@ -9,10 +9,11 @@
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
+use comity_bridge::Timestamp;
 use ruma::{OwnedEventId, OwnedRoomId};
 
 use super::Ticket;
-use super::places::{Place, said};
+use super::places::Place;
 use crate::ident::Names;
 use crate::wire::call::Call;
 use crate::wire::event::RoomEvent;
@@ -20,6 +21,9 @@ use crate::wire::fault::Fault;
 
 /// Pages read in one go. More, from an honest homeserver, is a hundred thousand messages.
 const MAX_PAGES: u32 = 1_000;
+/// What says that it is older than what we have by more than this, in milliseconds, is not taken for news. Who may write history into a
+/// room (an event with a small depth, from another homeserver, that becomes the last one that we have) would have us show all of it.
+const OLDEST: i64 = 24 * 60 * 60 * 1000;
 /// A page that cannot be had is asked for again, this often and after this time.
 const MAX_TRIES: u32 = 5;
 const RETRY: Duration = Duration::from_secs(1);
@@ -31,6 +35,7 @@ pub(super) struct Known<'a> {
     /// The last one that we had when suspicion arose.
     pub(super) floor: Option<&'a OwnedEventId>,
     pub(super) names: &'a Names,
+    pub(super) wall: Timestamp,
 }
 
 #[derive(Debug)]
@@ -72,7 +77,7 @@ pub(super) struct Reading {
 pub(super) struct Page {
     /// What follows what we have, oldest first.
     pub(super) events: Vec<RoomEvent>,
-    /// More than can be read follows.
+    /// More than can be read follows, or something was too old to be believed.
     pub(super) is_cut: bool,
 }
 
@@ -177,7 +182,7 @@ impl Reading {
             match begin(&events, known) {
                 Some(at) => {
                     if known.place.is_none() {
-                        self.reached = events.last().map(Place::of);
+                        self.reached = events.last().map(|it| Place::of(it, known.wall));
                     }
                     events.drain(..at.first);
                     stragglers = at.place - at.first;
@@ -202,9 +207,10 @@ impl Reading {
             Some(next) if !is_cut => Step::Onward(next),
             _ => Step::End,
         };
+        let (events, left_out) = self.take(events, stragglers, known, is_new);
         Page {
-            events: self.take(events, stragglers, known.names, is_new),
-            is_cut,
+            events,
+            is_cut: is_cut || left_out > 0,
         }
     }
 
@@ -213,23 +219,33 @@ impl Reading {
         &mut self,
         mut events: Vec<RoomEvent>,
         stragglers: usize,
-        names: &Names,
+        known: &Known<'_>,
         mut is_new: impl FnMut(&RoomEvent) -> bool,
-    ) -> Vec<RoomEvent> {
-        let mut at = 0;
+    ) -> (Vec<RoomEvent>, usize) {
+        let (mut at, mut left_out) = (0, 0);
+        // While pages follow, we have the room as of when the reading began.
+        let begun = known.place.map_or(known.wall, |place| place.at);
+        let is_end = matches!(self.step, Step::End);
+        let reached_at = if is_end { known.wall } else { begun };
         events.retain(|event| {
             at += 1;
-            if let Some(is_in) = bot_is_in(event, names) {
+            if let Some(is_in) = bot_is_in(event, known.names) {
                 self.is_out = !is_in;
             }
             // While we are out, our place stays before our leaving, so that the next reading knows of it.
             if !self.is_out && at > stragglers {
-                self.reached = Some(Place::of(event));
+                self.reached = Some(Place::of(event, reached_at));
             }
             let is_for_us = event.state_key.is_some() || !(self.is_out || event.remarks.redacted);
-            is_for_us && is_new(event)
+            let is_old = event.state_key.is_none()
+                && known.place.is_some()
+                && !known.names.is_ours(&event.sender)
+                && said(event).0 < begun.0.saturating_sub(OLDEST);
+            left_out += usize::from(is_for_us && is_old);
+            // Its transaction may bring it all the same, so it does not count as taken.
+            is_for_us && !is_old && is_new(event)
         });
-        events
+        (events, left_out)
     }
 
     /// The event that we have is gone: the room begins again with the newest page, as far as that was said later, or since our joining.
@@ -244,11 +260,11 @@ impl Reading {
         let mut events = std::mem::take(&mut self.newest);
         let joined = events.iter().rposition(|it| joins(it, known.names));
         events.drain(..joined.unwrap_or(0));
-        let newest = events.last().map(Place::of);
-        let later = |event: &RoomEvent| known.place.is_none_or(|place| said(event) > place.said);
+        let newest = events.last().map(|it| Place::of(it, known.wall));
+        let later = |event: &RoomEvent| known.place.is_none_or(|place| said(event) > place.at);
         // Nothing else is left to go by. A claim that is wrong costs what the gap tells of anyway.
         events.retain(later);
-        let events = self.take(events, 0, known.names, is_new);
+        let (events, _) = self.take(events, 0, known, is_new);
         self.reached = newest.or_else(|| self.reached.take());
         events
     }
@@ -323,6 +339,12 @@ fn begin(events: &[RoomEvent], known: &Known<'_>) -> Option<Begin> {
         first,
         place: after,
     })
+}
+
+/// When an event was said, by its sender's clock.
+fn said(event: &RoomEvent) -> Timestamp {
+    let said = event.origin_server_ts.and_then(|ts| i64::try_from(ts).ok());
+    Timestamp(said.unwrap_or_default())
 }
 
 /// Whether the bot is in the room after this event, if it is about that.

@@ -1,7 +1,7 @@
 //! Whether there is reason to suspect that transactions come out of order, or leave something out.
 //!
-//! There is when the homeserver has not been able to send us something: since we come up, since we have refused a
-//! transaction, and when one brings what a user of this homeserver said a while ago, for then it was kept back. (What a
+//! There is when the homeserver has not been able to send us something: when it was away, when a connection broke, since we have
+//! refused a transaction, and when one brings what a user of this homeserver said a while ago, for then it was kept back. (What a
 //! user of another homeserver said a while ago may have taken its time on the way between the two.)
 //!
 //! Suspicion ends when nothing of that has happened for [`CALM`], which is ample for a homeserver to end its recovery; then every

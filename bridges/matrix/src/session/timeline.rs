@@ -192,6 +192,7 @@ impl Timeline {
             let room = &event.room_id;
             if !is_suspicious && self.whole.contains(room)
                 || event.kind != "m.room.message"
+                || event.remarks.soft_failed
                 || names.is_ours(&event.sender)
                 || !rooms.contains_key(room)
                 || self.unread.contains_key(room)
@@ -296,6 +297,7 @@ impl Timeline {
         names: &Names,
     ) -> Brought {
         let gap = self.gap(now, room);
+        let wall = self.wall(now);
         let Some(reading) = self.readings.get_mut(room) else {
             return Brought::default();
         };
@@ -312,6 +314,7 @@ impl Timeline {
             place: self.places.get(room),
             floor: self.places.floor(room),
             names,
+            wall,
         };
         let fault = match result {
             Ok(Answer::Page { mut events, next }) => {
@@ -364,12 +367,16 @@ impl Timeline {
 
     /// The time since the last event that we have of a room.
     fn gap(&self, now: Instant, room: &OwnedRoomId) -> Option<(Timestamp, Timestamp)> {
+        let now = self.wall(now);
+        let at = self.places.get(room)?.at;
+        Some((at.min(now), now))
+    }
+
+    fn wall(&self, now: Instant) -> Timestamp {
         let (begun, wall) = self.epoch;
         let since = now.saturating_duration_since(begun).as_millis();
         let since = i64::try_from(since).unwrap_or(i64::MAX);
-        let now = Timestamp(wall.0.saturating_add(since));
-        let said = self.places.get(room)?.said;
-        Some((said.min(now), now))
+        Timestamp(wall.0.saturating_add(since))
     }
 
     /// Goes on from where a reading has come to. What is to be kept of it.
@@ -399,10 +406,12 @@ impl Timeline {
     /// Events are being committed, and with them how far we have their rooms: what is to be kept.
     pub(super) fn commits(
         &mut self,
+        now: Instant,
         ticket: Ticket,
         events: &[RoomEvent],
         rooms: &HashMap<OwnedRoomId, Channel>,
     ) -> Vec<(String, String)> {
+        let wall = self.wall(now);
         if let Some(room) = self.committing(ticket) {
             self.arrive(&room);
         } else {
@@ -411,7 +420,7 @@ impl Timeline {
                     let id = event.event_id.clone();
                     self.taken.insert(id, Source::Transaction);
                 } else if rooms.contains_key(&event.room_id) {
-                    self.places.follow(event);
+                    self.places.follow(event, wall);
                 }
             }
         }

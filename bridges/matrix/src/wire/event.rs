@@ -35,6 +35,9 @@ pub(crate) struct RoomEvent {
 pub(crate) struct Remarks {
     /// Somebody has taken it back: its content is gone.
     pub(crate) redacted: bool,
+    /// The homeserver has it and shows it to nobody else: somebody who may not speak any more has smuggled it in (server-server
+    /// API, "Soft failure"). Synapse (1.163, `appservice/api.py`) sends it to application services all the same, and says so.
+    pub(crate) soft_failed: bool,
     /// It is about a member who was in the room before it, too.
     pub(crate) was_in: bool,
     /// How long ago it was said, in milliseconds, by the clock of its sender's server.
@@ -48,6 +51,7 @@ fn remarks<'de, D: Deserializer<'de>>(from: D) -> Result<Remarks, D::Error> {
         redacted: unsigned
             .get("redacted_because")
             .is_some_and(|because| !because.is_null()),
+        soft_failed: unsigned["io.element.synapse.soft_failed"] == true,
         was_in: unsigned["prev_content"]["membership"] == "join",
         age: unsigned.get("age").and_then(Value::as_i64),
     })
@@ -170,7 +174,8 @@ mod tests {
         };
         let known =
             of(r#"{"age":1200,"redacted_because":{},"prev_content":{"membership":"join"}}"#);
-        assert!(known.redacted && known.was_in);
+        assert!(known.redacted && known.was_in && !known.soft_failed);
+        assert!(of(r#"{"io.element.synapse.soft_failed":true}"#).soft_failed);
         assert_eq!(known.age, Some(1200));
         for odd in [
             r#"{"age":"old","prev_content":7}"#,

@@ -246,11 +246,61 @@ fn a_transaction_waits_while_pages_come_and_not_for_ever() {
 }
 
 #[test]
+fn what_claims_to_be_much_older_than_what_we_have_is_no_news() {
+    let mut bench = Bench::again();
+    let aged = |id: &str, hours: u64| {
+        let mut event = said(id, "x");
+        event.origin_server_ts = Some(10_000_000 + 1_000_000_000 - hours * 3_600_000);
+        event
+    };
+    // The wall is a thousand million milliseconds on, and so is what we have.
+    bench.session = Session::new(
+        bench.now,
+        Timestamp(1_010_000_000),
+        settings(Users::Ghosts),
+        [
+            ("room/#rust:hs.test", "!r:hs.test"),
+            ("place/!r:hs.test", "1010000000 $have"),
+        ]
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .into(),
+    );
+    bench.calls.clear();
+    bench.drain();
+    bench.join(ALIAS);
+    bench.come_up();
+    bench.answer("Join", Ok(Answer::Done));
+    bench.answer("Encryption", Err(refused(404, "M_NOT_FOUND")));
+    let events = vec![aged("$new", 0), aged("$late", 23), aged("$history", 25)];
+    let events = [events, newest(&["$have"])].concat();
+    bench.settle(events);
+    bench.answer_names();
+    assert_eq!(bench.commit(), ["$late", "$new"]);
+    assert!(bench.gaps() > 0);
+    // What a transaction brings is not judged by its time.
+    bench.push(1, vec![aged("$history", 25)]);
+    bench.answer_names();
+    assert_eq!(bench.commit(), ["$history"]);
+}
+
+#[test]
+fn what_the_homeserver_shows_to_nobody_is_not_shown() {
+    let mut bench = Bench::joined(Users::Ghosts);
+    let mut smuggled = said("$2", "x");
+    smuggled.remarks.soft_failed = true;
+    bench.push(1, vec![said("$1", "x"), smuggled]);
+    bench.answer_names();
+    assert_eq!(bench.commit(), ["$1"]);
+    assert!(bench.kept[0].1.ends_with(" $1"), "{:?}", bench.kept);
+    assert_eq!(bench.heard(), ["skip forbidden", "answer 1 true"]);
+}
+
+#[test]
 fn how_far_a_room_is_known_is_kept_with_each_commit() {
     let mut bench = Bench::joined(Users::Ghosts);
     bench.push(0, vec![said("$1", "x")]);
     bench.answer_names();
-    let kept = ("place/!r:hs.test".to_owned(), "10000000 $1".to_owned());
+    let kept = ("place/!r:hs.test".to_owned(), "10003000 $1".to_owned());
     assert_eq!(bench.kept, [kept]);
 }
 
