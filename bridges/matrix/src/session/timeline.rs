@@ -17,6 +17,9 @@
 //!
 //! Where a room cannot be read, its transactions are taken as they come, and the time since our place is a gap.
 
+mod commits;
+mod hold;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Instant;
 
@@ -168,66 +171,6 @@ impl Timeline {
         self.readings
             .entry(room.clone())
             .or_insert_with(|| Reading::new(now));
-    }
-
-    /// Whether a transaction has to wait until the rooms that it is about are read. Begins to read them.
-    pub(super) fn holds(
-        &mut self,
-        now: Instant,
-        ticket: Ticket,
-        events: &[RoomEvent],
-        rooms: &HashMap<OwnedRoomId, Channel>,
-        names: &Names,
-    ) -> bool {
-        if events.iter().all(|event| self.is_trusted(&event.room_id)) {
-            return false;
-        }
-        let asking = match &mut self.asking {
-            Some((asking, read)) if *asking == ticket => read,
-            asking => &mut asking.insert((ticket, HashSet::new())).1,
-        };
-        let mut holds = false;
-        let is_suspicious = self.suspicion.is_there();
-        for event in events {
-            let room = &event.room_id;
-            if !is_suspicious && self.whole.contains(room)
-                || event.kind != "m.room.message"
-                || event.remarks.soft_failed
-                || names.is_ours(&event.sender)
-                || !rooms.contains_key(room)
-                || self.unread.contains_key(room)
-                || self.taken.get(&event.event_id) == Some(&mut Source::Timeline)
-            {
-                continue;
-            }
-            if self.readings.contains_key(room) {
-                // Begun before the transaction came, it may end before the event.
-                holds = true;
-            } else if asking.insert(room.clone()) {
-                self.readings.insert(room.clone(), Reading::new(now));
-                holds = true;
-            }
-        }
-        holds
-    }
-
-    /// The transaction has waited long enough for the rooms that it is about.
-    pub(super) fn hold_no_longer(&mut self, events: &[RoomEvent]) {
-        for event in events {
-            if self.readings.contains_key(&event.room_id)
-                && self
-                    .unread
-                    .insert(event.room_id.clone(), Unread::Slow)
-                    .is_none()
-            {
-                warn!(room = %event.room_id, "the room cannot be read in time; its transactions are taken as they come");
-            }
-        }
-    }
-
-    /// Takes out of a transaction what the timelines have brought.
-    pub(super) fn strip(&mut self, events: &mut Vec<RoomEvent>) {
-        events.retain(|event| self.taken.get(&event.event_id) != Some(&mut Source::Timeline));
     }
 
     /// When [`Timeline::poll_call`] has something to say.
@@ -399,49 +342,6 @@ impl Timeline {
             self.whole.insert(room.clone());
             self.places.forget_floor(room);
         }
-    }
-
-    // What is committed.
-
-    /// Events are being committed, and with them how far we have their rooms: what is to be kept.
-    pub(super) fn commits(
-        &mut self,
-        now: Instant,
-        ticket: Ticket,
-        events: &[RoomEvent],
-        rooms: &HashMap<OwnedRoomId, Channel>,
-    ) -> Vec<(String, String)> {
-        let wall = self.wall(now);
-        if let Some(room) = self.committing(ticket) {
-            self.arrive(&room);
-        } else {
-            for event in events {
-                if !self.is_trusted(&event.room_id) {
-                    let id = event.event_id.clone();
-                    self.taken.insert(id, Source::Transaction);
-                } else if rooms.contains_key(&event.room_id) {
-                    self.places.follow(event, wall);
-                }
-            }
-        }
-        self.places.of(events)
-    }
-
-    /// What was being committed under this ticket is there.
-    pub(super) fn committed(&mut self, now: Instant, ticket: Ticket) {
-        if let Some(room) = self.committing(ticket) {
-            if let Some(reading) = self.readings.get_mut(&room) {
-                reading.committed(now);
-            }
-            self.end(now, &room);
-        }
-    }
-
-    /// The room of which a page is being committed under this ticket.
-    fn committing(&self, ticket: Ticket) -> Option<OwnedRoomId> {
-        let mut readings = self.readings.iter();
-        let (room, _) = readings.find(|(_, reading)| reading.is_committing(ticket))?;
-        Some(room.clone())
     }
 
     /// Forgets the rooms that no channel shows. What is to be forgotten of them.
