@@ -296,11 +296,14 @@ async fn cannot_write(
         if victim.page("readyz").await.is_ok() {
             bail!("it says that it is ready");
         }
-        let people = world.people();
-        scene
-            .talk
-            .line(people[dice.random_range(0..4)], dice)
-            .await?;
+        // What is said before a gateway has ever been in its rooms is not said to it.
+        if !silent {
+            let people = world.people();
+            scene
+                .talk
+                .line(people[dice.random_range(0..4)], dice)
+                .await?;
+        }
         sleep(Duration::from_millis(200)).await;
     }
     Ok(false)
