@@ -533,6 +533,7 @@ impl BridgeKind for Fake {
             listener,
             prefix: "/chat".to_owned(),
             max_body: 1024,
+            body_needs: &[],
         }));
         table.finish()?;
         Ok(Box::new(FakeBridge(endpoints)))

@@ -37,6 +37,7 @@ pub(super) struct Route {
     network: NetworkName,
     prefix: String,
     max_body: usize,
+    body_needs: &'static [&'static str],
     inbox: mpsc::Sender<HttpExchange>,
 }
 
@@ -50,6 +51,7 @@ impl Route {
             network,
             prefix: endpoint.prefix.clone(),
             max_body: endpoint.max_body,
+            body_needs: endpoint.body_needs,
             inbox,
         }
     }
@@ -92,6 +94,7 @@ pub(super) fn service(
 /// Why a request did not get an answer of its network's.
 enum Refused {
     NotFound,
+    Unproved,
     TooLarge,
     TooSlow,
     Broken,
@@ -103,6 +106,7 @@ impl Refused {
     fn status(&self) -> StatusCode {
         match self {
             Refused::NotFound => StatusCode::NOT_FOUND,
+            Refused::Unproved => StatusCode::UNAUTHORIZED,
             Refused::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Refused::TooSlow => StatusCode::REQUEST_TIMEOUT,
             Refused::Broken => StatusCode::BAD_REQUEST,
@@ -114,6 +118,7 @@ impl Refused {
     fn reason(&self) -> &'static str {
         match self {
             Refused::NotFound => "http_not_found",
+            Refused::Unproved => "http_unproved",
             Refused::TooLarge => "http_too_large",
             Refused::TooSlow => "http_too_slow",
             Refused::Broken => "http_broken",
@@ -182,6 +187,10 @@ impl Exchanges {
         B::Error: fmt::Display,
     {
         let (parts, body) = request.into_parts();
+        let has = |name: &&str| parts.headers.contains_key(*name);
+        if !body.is_end_stream() && !route.body_needs.iter().all(has) {
+            return Err(Refused::Unproved);
+        }
         let collected = tokio::time::timeout(BODY, self.collect(route, body)).await;
         let (body, held) = collected.map_err(|_| Refused::TooSlow)??;
         let mut request = Request::from_parts(parts, body);
@@ -276,6 +285,7 @@ mod tests {
                 listener: comity_bridge::Listener::Public,
                 prefix: prefix.to_owned(),
                 max_body: 1,
+                body_needs: &[],
             };
             Route::new("a".parse().expect("a name"), &endpoint, inbox.clone())
         };

@@ -49,6 +49,43 @@ async fn a_request_goes_to_the_network_with_the_longest_prefix() {
 }
 
 #[tokio::test]
+async fn a_body_that_nobody_answers_for_is_refused_before_it_is_read() {
+    let (inbox, mut requests) = exchanges(
+        "peers",
+        Endpoint {
+            body_needs: &["signature", "content-digest"],
+            ..public("/_chat/")
+        },
+    );
+    let gateway = Gateway::start(vec![inbox], None).await;
+    // Of the body, nothing ever comes: who waits for it answers 408 after a long while.
+    let ask = |headers: &str| {
+        format!(
+            "POST /_chat/push HTTP/1.1\r\nHost: localhost\r\n{headers}Content-Length: 9\r\n\r\n"
+        )
+    };
+    for headers in ["", "Signature: x\r\n"] {
+        let answer = tokio::time::timeout(Duration::from_secs(10), async {
+            let mut stream = TcpStream::connect(gateway.public()).await.expect("connect");
+            let request = ask(headers);
+            stream.write_all(request.as_bytes()).await.expect("write");
+            let mut answer = [0; 12];
+            stream.read_exact(&mut answer).await.expect("an answer");
+            String::from_utf8_lossy(&answer).into_owned()
+        });
+        assert_eq!(answer.await.expect("at once"), "HTTP/1.1 401");
+    }
+    // With them it is read, and without a body nothing is asked for.
+    let signed = ask("Signature: x\r\nContent-Digest: y\r\nConnection: close\r\n");
+    let asked =
+        tokio::spawn(async move { raw(gateway.public(), &format!("{signed}123456789")).await });
+    let exchange = requests.recv().await.expect("a request");
+    assert_eq!(exchange.request.body(), "123456789");
+    drop(exchange);
+    assert!(asked.await.expect("no panic").starts_with("HTTP/1.1 503"));
+}
+
+#[tokio::test]
 async fn each_network_has_its_own_listener_when_it_asks_for_one() {
     let free = "127.0.0.1:0".parse().expect("an address");
     let (own, mut inbox) = endpoint("home", Listener::Own(free), "/_matrix");
@@ -369,6 +406,7 @@ fn public(prefix: &str) -> Endpoint {
         listener: Listener::Public,
         prefix: prefix.to_owned(),
         max_body: 1024,
+        body_needs: &[],
     }
 }
 

@@ -14,6 +14,9 @@ pub struct Endpoint {
     pub prefix: String,
     /// Longer bodies are refused with 413 before the bridge sees them. Bytes.
     pub max_body: usize,
+    /// A body that comes without each of these headers is refused with 401 before it is read: nobody answers for it.
+    /// That they are true, the bridge has to find out.
+    pub body_needs: &'static [&'static str],
 }
 
 /// Which listener.

@@ -65,6 +65,8 @@ impl Bridge for FederationBridge {
             listener: Listener::Public,
             prefix: prefix.to_owned(),
             max_body: MAX_PUSH,
+            // Every request with a body is signed (PROTOCOL 8.1).
+            body_needs: &["content-digest", "signature-input", "signature"],
         };
         vec![endpoint("/_chat/"), endpoint("/.well-known/chat")]
     }

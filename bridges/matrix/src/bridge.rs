@@ -70,6 +70,7 @@ impl Bridge for MatrixBridge {
             listener,
             prefix: self.config.prefix.clone(),
             max_body: door::MAX_BODY,
+            body_needs: &["authorization"],
         }]
     }
 
