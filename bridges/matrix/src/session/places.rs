@@ -1,4 +1,7 @@
-//! How far we have each room: its last event that is in the journal, or is on its way there.
+//! How far we have read each room: its last event that a reading has brought to the journal, or is bringing there.
+//!
+//! What transactions bring does not move it: something may have been left out before, by a homeserver that ended with it in
+//! its memory, and the next reading has to come past that.
 //!
 //! Each is kept in the journal with the events that led there, so that it is known after a restart. It is an event that the
 //! homeserver's filtered timeline shows, and belongs to the room, not to a channel, since aliases move.
@@ -13,12 +16,12 @@ use crate::wire::event::RoomEvent;
 /// The key under which it is kept how far we have a room.
 const KEY: &str = "place/";
 
-/// An event of a room that is known to us, and when it came to us.
+/// An event of a room to which it was read, and when we had the room last.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Place {
     pub(super) event: OwnedEventId,
     /// By our own clock: a time that an event bears is its sender's claim. When it came by a reading, that reading's beginning is
-    /// where we were before.
+    /// where we were before. What a transaction brings later counts, too.
     pub(super) at: Timestamp,
 }
 
@@ -78,10 +81,12 @@ impl Places {
         }
     }
 
-    /// What a transaction brings follows what we have.
+    /// A transaction has brought something of a room, which is where it begins when nothing was there to be read.
     pub(super) fn follow(&mut self, event: &RoomEvent, at: Timestamp) {
-        // An invitation, say, may be on no timeline; a message is.
-        if event.kind == "m.room.message" && !event.remarks.soft_failed {
+        if let Some(place) = self.places.get_mut(&event.room_id) {
+            place.at = at;
+        } else if event.kind == "m.room.message" && !event.remarks.soft_failed {
+            // An invitation, say, may be on no timeline; a message is.
             let place = Place::of(event, at);
             self.places.insert(event.room_id.clone(), place);
         }

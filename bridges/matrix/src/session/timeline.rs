@@ -9,7 +9,8 @@
 //! sign that there is something to read: the room that it is about is read from the last event that we have of it to its
 //! newest, that is committed, and then what else the transaction holds. What comes again by a transaction is known by
 //! its event id, here or in the journal. When it has been calm for a while, each room is read once more, for in a quiet one
-//! nothing tells of what stayed behind. From then on transactions are taken as they come, and nothing is asked.
+//! nothing tells of what stayed behind. From then on transactions are taken as they come. Nothing tells, either, of a homeserver that
+//! ended and began again between two of them; so what was taken on trust is compared with the timeline now and then (`trust`).
 //!
 //! A timeline only adds: what a transaction brings is dropped only when its very event was read before. For a timeline is ordered by
 //! depth, transactions by arrival. What a user of another homeserver said on a branch of the room that is sorted in long
@@ -19,6 +20,7 @@
 
 mod commits;
 mod hold;
+mod trust;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Instant;
@@ -36,6 +38,7 @@ use crate::ident::Names;
 use crate::wire::call::{Answer, Call};
 use crate::wire::event::RoomEvent;
 use crate::wire::fault::Fault;
+use trust::Trust;
 
 /// Rooms that are read at once.
 const MAX_READINGS: usize = 4;
@@ -70,6 +73,8 @@ pub(super) struct Timeline {
     /// What was committed, or is on its way there, since suspicion arose.
     taken: Recent<OwnedEventId, Source>,
     unread: HashMap<OwnedRoomId, Unread>,
+    /// What was taken as it came since a room was read.
+    trust: HashMap<OwnedRoomId, Trust>,
     /// The transaction that comes next, and the rooms that were read on its behalf.
     asking: Option<(Ticket, HashSet<OwnedRoomId>)>,
 }
@@ -99,6 +104,7 @@ impl Timeline {
             readings: BTreeMap::new(),
             taken: Recent::new(MAX_TAKEN),
             unread: HashMap::new(),
+            trust: HashMap::new(),
             asking: None,
         }
     }
@@ -152,6 +158,7 @@ impl Timeline {
         self.whole.remove(room);
         self.unread.remove(room);
         self.readings.remove(room);
+        self.trust.remove(room);
         self.places.forget(room)
     }
 
@@ -168,6 +175,7 @@ impl Timeline {
     // The rooms on their way.
 
     fn begin(&mut self, now: Instant, room: &OwnedRoomId) {
+        self.trust.remove(room);
         self.readings
             .entry(room.clone())
             .or_insert_with(|| Reading::new(now));
@@ -183,7 +191,7 @@ impl Timeline {
 
     /// When [`Timeline::look`] has something to do.
     pub(super) fn look_due(&self) -> Option<Instant> {
-        self.suspicion.due()
+        self.suspicion.due().or_else(|| self.comparison_due())
     }
 
     fn under_way(&self) -> usize {
@@ -194,6 +202,7 @@ impl Timeline {
     /// It is calm: looks at the rooms for the last time, when it is time for that.
     pub(super) fn look<'a>(&mut self, now: Instant, rooms: impl Iterator<Item = &'a OwnedRoomId>) {
         if !self.suspicion.poll(now) {
+            self.compare(now);
             return;
         }
         let readings = &self.readings;
@@ -284,8 +293,9 @@ impl Timeline {
                 failed => {
                     warn!(%fault, %room, "room not read");
                     self.readings.remove(room);
-                    // Else it is tried once more when it is calm.
-                    if failed == Failed::Refused || self.suspicion.is_last() {
+                    // Else it is tried once more when it is calm; and while transactions are trusted, nothing says that they left anything out.
+                    let is_suspicious = self.suspicion.is_there();
+                    if is_suspicious && failed == Failed::Refused || self.suspicion.is_last() {
                         brought.gap = gap;
                     }
                     let why = if failed == Failed::Refused {

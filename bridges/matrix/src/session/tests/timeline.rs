@@ -489,7 +489,39 @@ fn before_a_room_was_read_a_transaction_does_not_say_how_far_it_is_known() {
     assert!(bench.commits.is_empty());
     bench.push(2, vec![said("$3", "x")]);
     assert_eq!(bench.commit(), ["$3"]);
-    assert!(bench.kept[0].1.ends_with(" $3"), "{:?}", bench.kept);
+    assert!(bench.kept[0].1.ends_with(" $2"), "{:?}", bench.kept);
+}
+
+#[test]
+fn what_a_homeserver_forgot_when_nobody_saw_it_end_is_found_by_and_by() {
+    let mut bench = Bench::joined(Users::Ghosts);
+    bench.push(1, vec![said("$1", "x")]);
+    bench.answer_names();
+    bench.commit();
+    // It ended with "$2" and was back before anybody noticed.
+    bench.push(2, vec![said("$3", "x")]);
+    assert_eq!(bench.commit(), ["$3"]);
+    assert!(bench.kept[0].1.ends_with(" $1"), "{:?}", bench.kept);
+    bench.wait(599);
+    assert!(!bench.asks("History"));
+    bench.wait(1);
+    bench.answer("History", page(newest(&["$3", "$2", "$1"]), None));
+    assert_eq!(bench.commit(), ["$2"]);
+    // A room in which nothing is said costs nothing.
+    bench.wait(1_200);
+    assert!(!bench.asks("History"));
+}
+
+#[test]
+fn a_busy_room_is_compared_with_its_timeline_after_two_hundred_messages() {
+    let mut bench = Bench::joined(Users::Ghosts);
+    for number in 0..200 {
+        assert!(!bench.asks("History"), "after {number}");
+        bench.push(number, vec![said(&format!("${number}"), "x")]);
+        bench.answer_names();
+        bench.commit();
+    }
+    assert!(bench.asks("History"));
 }
 
 #[test]

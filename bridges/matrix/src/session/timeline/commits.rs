@@ -24,11 +24,11 @@ impl Timeline {
             self.arrive(&room);
         } else {
             for event in events {
-                if !self.is_trusted(&event.room_id) {
-                    let id = event.event_id.clone();
-                    self.taken.insert(id, Source::Transaction);
-                } else if rooms.contains_key(&event.room_id) {
+                let id = event.event_id.clone();
+                self.taken.insert(id, Source::Transaction);
+                if self.is_trusted(&event.room_id) && rooms.contains_key(&event.room_id) {
                     self.places.follow(event, wall);
+                    self.trusted(now, event);
                 }
             }
         }
