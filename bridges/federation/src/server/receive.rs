@@ -268,7 +268,8 @@ fn one_round(
             }
             Judgement::NeedKeys(server, missing) => {
                 work.unknown_keys.insert(server);
-                let result = match (work.last, missing.is_empty()) {
+                // What waits for the same keys is missing, and does not have to be sent again.
+                let result = match (work.last, store.unknown(&missing)?.is_empty()) {
                     (false, _) => None,
                     (true, true) => Some(keep_waiting(node, store, event, peer)?),
                     (true, false) => Some(EventResult {
@@ -297,7 +298,10 @@ fn take(
     event: &Event,
     context: Context<'_>,
 ) -> Result<Judgement, ShelfError> {
-    settle(node, store, event)?;
+    if settle(node, store, event)? {
+        // What disagreed with the document in the room waited for the comparison.
+        retry_pending(node, store, &event.room)?;
+    }
     let judgement = judge(event, store, &context)?;
     if let Judgement::Accept(how) = &judgement {
         store.apart(|store| store.put(event, *how))?;
@@ -306,12 +310,10 @@ fn take(
 }
 
 /// Compares the keys under which the event's origin speaks in the room with what it publishes, when that was not possible before and
-/// is now. First of all: the places of a forger's events in the chain belong to the origin.
-pub(super) fn settle(node: &Node, store: &Store<'_>, event: &Event) -> Result<(), ShelfError> {
-    if store.is_unproved(&event.room, &event.origin)? {
-        settle_origin(node, store, &event.room, &event.origin)?;
-    }
-    Ok(())
+/// is now. First of all: the places of a forger's events in the chain belong to the origin. Returns whether it did.
+pub(super) fn settle(node: &Node, store: &Store<'_>, event: &Event) -> Result<bool, ShelfError> {
+    Ok(store.is_unproved(&event.room, &event.origin)?
+        && settle_origin(node, store, &event.room, &event.origin)?)
 }
 
 fn settle_origin(
@@ -319,9 +321,9 @@ fn settle_origin(
     store: &Store<'_>,
     room: &RoomId,
     origin: &ServerName,
-) -> Result<(), ShelfError> {
+) -> Result<bool, ShelfError> {
     let Some(fetched) = node.keyring.cached(origin) else {
-        return Ok(());
+        return Ok(false);
     };
     if store.settle(room, origin, &fetched)? {
         tracing::info!(%room, %origin, "the keys of a server are compared: what it said is shown");
@@ -331,7 +333,7 @@ fn settle_origin(
         node.reports.skip("rejected", detail);
     }
     node.arrived.notify_one();
-    Ok(())
+    Ok(true)
 }
 
 /// Takes in what was fetched, ancestors first: what lies deeper in the graph needs what does not.
@@ -358,7 +360,7 @@ fn take_fetched(node: &Node, store: &Store<'_>, work: &mut Work) -> Result<bool,
             Judgement::Need(missing) => work.missing.extend(missing),
             Judgement::NeedKeys(server, missing) => {
                 work.unknown_keys.insert(server);
-                let lacks_keys_alone = missing.is_empty();
+                let lacks_keys_alone = store.unknown(&missing)?.is_empty();
                 work.missing.extend(missing);
                 if work.last && work.room.is_some() && lacks_keys_alone {
                     wait_for_keys(node, store, event, None)?;
@@ -390,8 +392,12 @@ pub(super) fn retry_pending(
     let mut progress = true;
     while std::mem::take(&mut progress) {
         for origin in store.waiting_origins(room)? {
-            let posted = || passed_over(DAMAGE, store.keys(room, &origin, u64::MAX));
-            if node.keyring.cached(&origin).is_none() && posted()?.flatten().is_none() {
+            // What waits although there is a document, not compared yet, waits for the comparison.
+            let is_decidable = || -> Result<bool, ShelfError> {
+                let posted = passed_over(DAMAGE, store.keys(room, &origin, u64::MAX))?.flatten();
+                Ok(posted.is_some() && !store.is_unproved(room, &origin)?)
+            };
+            if node.keyring.cached(&origin).is_none() && !is_decidable()? {
                 continue;
             }
             let waiting = store.pending(room, &origin, left)?;
@@ -591,7 +597,8 @@ pub fn take_entry(node: &Node, store: &Store<'_>, entry: &Entry) -> Result<(), E
         let mut waiting = Vec::new();
         for event in &left {
             // The keys were asked for before.
-            let judgement = judge(event, store, &context(node, Via::Join, true));
+            let judgement = settle(node, store, event)
+                .and_then(|_| judge(event, store, &context(node, Via::Join, true)));
             let Some(judgement) = passed_over(DAMAGE, judgement)? else {
                 continue;
             };

@@ -186,6 +186,8 @@ fn check_keys(
         let judgement = Judgement::NeedKeys(event.origin.clone(), missing.to_vec());
         Stop::Verdict(judgement)
     };
+    // Whose document is in the room then is not known: nothing that disagrees with it is decided before the comparison.
+    let is_unproved = shelf.is_unproved(&room.id, &event.origin)?;
     if event.kind == "key.doc" {
         let body = event.body.clone().ok_or(Reject::Malformed)?;
         let posted = KeyDocument::from_value(body).map_err(|_| Reject::Key)?;
@@ -195,13 +197,17 @@ fn check_keys(
                 posted.allows(&fetched).map_err(|_| Reject::Key)?;
                 Ok(false)
             }
+            None if is_unproved => Err(need_keys()),
             None if context.asked && shelf.unproved_in(&room.id)? < MAX_UNPROVED => Ok(true),
             None => Err(need_keys()),
         };
     }
     if let Some(keys) = shelf.keys(&event.room, &event.origin, event.seq)? {
-        event.verify(&keys)?;
-        return Ok(shelf.is_unproved(&room.id, &event.origin)?);
+        return match event.verify(&keys) {
+            Err(_) if is_unproved => Err(need_keys()),
+            Err(reject) => Err(reject.into()),
+            Ok(()) => Ok(is_unproved),
+        };
     }
     if !edge && missing.is_empty() {
         // What it continues may lie below our horizon, and the document with it; else there is none.

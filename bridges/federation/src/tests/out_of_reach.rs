@@ -1,5 +1,7 @@
 //! Servers whose keys cannot be had: what they say waits for that, and what others say does not.
 
+use std::sync::Arc;
+
 use http::Method;
 use serde_json::{Value, json};
 
@@ -71,15 +73,7 @@ async fn f4_whoever_speaks_for_a_server_out_of_reach_is_not_shown_and_keeps_it_o
     let mut eve = Stranger::new("e.example", 8, &wire);
     wire.cut("e.example");
 
-    // With keys of mallory's making, under eve's name.
-    let forger = Author {
-        server: server("e.example"),
-        key: mallory.author.key.clone(),
-    };
-    let keys = mallory.identity.document(&forger.server, now_ms());
-    let mut place = mallory.place.clone().expect("joined");
-    place.previous = None;
-    let [document, join] = forger.entry(&place, &keys, now_ms()).expect("well formed");
+    let (forger, [document, join]) = forged(&mallory, "e.example");
     let said = Draft {
         origin: forger.server.clone(),
         sender: forger.server.gateway(),
@@ -112,4 +106,62 @@ async fn f4_whoever_speaks_for_a_server_out_of_reach_is_not_shown_and_keeps_it_o
     a.harness.wait_for_text("it is me").await;
     assert_eq!(a.heard(), ["it is me"]);
     a.harness.wait_for_skip("rejected").await;
+}
+
+/// The entry of a server with keys of mallory's making, under another one's name.
+fn forged(mallory: &Stranger, name: &str) -> (Author, [Event; 2]) {
+    let forger = Author {
+        server: server(name),
+        key: mallory.author.key.clone(),
+    };
+    let keys = mallory.identity.document(&forger.server, now_ms());
+    let mut place = mallory.place.clone().expect("joined");
+    place.previous = None;
+    let entry = forger.entry(&place, &keys, now_ms()).expect("well formed");
+    (forger, entry)
+}
+
+#[tokio::test]
+async fn f4_a_forgery_that_came_first_decides_nothing_about_the_origins_own_keys_and_join() {
+    let wire = Wire::default();
+    // The same wire, on which b alone cannot reach eve.
+    let from_b = Wire {
+        cut: Arc::default(),
+        ..wire.clone()
+    };
+    from_b.cut("e.example");
+    let (a, b) = (
+        Gateway::start(A, &wire),
+        Gateway::start("b.example", &from_b),
+    );
+    let on_a = a.host(ROOM).await;
+    b.join(ROOM).await;
+    let mut mallory = Stranger::new("m.example", 7, &wire);
+    mallory.join(A, "rust").await;
+    a.say(&on_a, "alice", "mallory is in").await;
+    b.harness.wait_for_text("mallory is in").await;
+    let (_, [document, join]) = forged(&mallory, "e.example");
+    let forgery = [document.bytes(), join.bytes()];
+    assert_eq!(mallory.push("b.example", &forgery).await, ["pending"; 2]);
+
+    // Her own ones come by way of a, and cannot be compared either.
+    let mut eve = Stranger::new("e.example", 8, &wire);
+    eve.join(A, "rust").await;
+    let (genuine, theirs) = (eve.entry.clone(), &mallory);
+    let genuine: Vec<&[u8]> = genuine.iter().map(Event::bytes).collect();
+    assert_eq!(theirs.push("b.example", &genuine).await, ["pending"; 2]);
+
+    from_b.mend("e.example");
+    let honest = eve.draft("it is me").sign(&eve.author.key);
+    let honest = honest.expect("well formed");
+    let alias = format!("{ALIAS_PREFIX}nowhere");
+    let ask = async || {
+        let answer = eve.ask::<Value>("b.example", Method::GET, &alias, Value::Null);
+        answer.await.0
+    };
+    // Until b asks for her keys again.
+    while ask().await == 401 {}
+    assert_eq!(eve.push("b.example", &[honest.bytes()]).await, ["ok"]);
+    b.harness.wait_for_text("it is me").await;
+    assert_eq!(b.heard(), ["mallory is in", "it is me"]);
 }

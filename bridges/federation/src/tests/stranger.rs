@@ -36,6 +36,8 @@ pub(super) struct Stranger {
     /// Its last event, its join among them, and its number.
     pub(super) place: Option<Place>,
     pub(super) membership: Option<EventId>,
+    /// Its keys and its join, once it has entered a room.
+    pub(super) entry: Vec<Event>,
     _listener: tokio::task::JoinHandle<()>,
 }
 
@@ -60,6 +62,7 @@ impl Stranger {
             pushed,
             place: None,
             membership: None,
+            entry: Vec::new(),
             _listener: listener,
         }
     }
@@ -156,8 +159,11 @@ impl Stranger {
             .expect("well formed");
         self.follow(&join);
         self.membership = Some(join.id.clone());
-        let events = [keys, join]
-            .into_iter()
+        self.entry = vec![keys, join];
+        let events = self
+            .entry
+            .iter()
+            .cloned()
             .filter_map(|event| api::raw(event.into_bytes()))
             .collect();
         let body = serde_json::to_value(Join {
