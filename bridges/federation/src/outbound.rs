@@ -193,7 +193,8 @@ fn make(
     Ok(Ok(id))
 }
 
-/// Keeps an event of ours and puts it into the queue of every other server in the room (PROTOCOL 11.3).
+/// Keeps an event of ours and puts it into the queue of every other server in the room (PROTOCOL 11.3). One whose join may be
+/// somebody else's invention gets it when that is known.
 pub fn send_to_all(
     node: &Node,
     store: &Store<'_>,
@@ -202,7 +203,7 @@ pub fn send_to_all(
 ) -> Result<(), ShelfError> {
     let arrival = store.put(event, OWN)?;
     for server in store.servers(&event.room)? {
-        if server != *node.server() {
+        if server != *node.server() && !store.is_unproved(&event.room, &server)? {
             store.enqueue(&server, arrival)?;
             wake.insert(server);
         }

@@ -46,11 +46,12 @@ impl<'a> Store<'a> {
                 .execute([parent.as_str(), id.as_str()])?;
         }
         if !how.hidden {
-            self.move_heads(event)?;
             self.note_member(event)?;
             self.note_keys(event)?;
             if how.unproved {
                 self.note_unproved(room, origin)?;
+            } else {
+                self.move_heads(event)?;
             }
         }
         self.db
@@ -66,11 +67,7 @@ impl<'a> Store<'a> {
                 .execute([event.room.as_str(), parent.as_str()])?;
         }
         // A fragment that was asked for because a later event names it is no head.
-        let has_child: bool = self
-            .db
-            .prepare_cached("SELECT EXISTS (SELECT 1 FROM parents WHERE parent = ?)")?
-            .query_row([event.id.as_str()], |row| row.get(0))?;
-        if !has_child {
+        if !self.has_child(&event.id)? {
             self.put_head(event)?;
         }
         Ok(())

@@ -1,26 +1,33 @@
 //! Origins whose key document in a room could not be compared yet with the one that they publish (PROTOCOL 4.6).
 //!
 //! What they say is in the graph, verified with the document in the room, so that others can build on it; it is not
-//! shown until the comparison. A document that turns out not to be the origin's takes its events out of the room again.
+//! shown until the comparison, and nothing of ours builds on it or is sent to its origin until then. A document that turns out not to be the origin's takes its events out of the room again.
 
 use rusqlite::{OptionalExtension as _, params};
 
 use super::damage::readable;
 use super::store::{Store, number, parsed};
-use crate::ident::{RoomId, ServerName};
+use crate::ident::{EventId, RoomId, ServerName};
 use crate::session::{Shelf as _, ShelfError};
 use crate::wire::event::Event;
 use crate::wire::keys::KeyDocument;
 
-/// Heads that a room gets back when those that it had were not genuine.
+/// Heads that a room gets back when those that it had were not genuine, or gets from an origin that is.
 const MAX_RESTORED: usize = 8;
+/// Events that are put into the queue of an origin that turns out to be there; it asks for more (PROTOCOL 11.4).
+const MAX_QUEUED: i64 = 10_000;
+/// That something genuine, which is shown, builds on an event `e`.
+const HAS_CHILD: &str = "EXISTS (
+    SELECT 1 FROM parents p JOIN events c ON c.id = p.child
+    WHERE p.parent = e.id AND c.hidden = 0 AND NOT EXISTS (
+        SELECT 1 FROM unproved u WHERE u.room = c.room AND u.origin = c.origin))";
 
 impl Store<'_> {
     /// The rooms and origins that wait to be compared.
     pub fn unproved(&self) -> Result<Vec<(RoomId, ServerName)>, ShelfError> {
         let mut statement = self
             .db
-            .prepare_cached("SELECT room, origin FROM unproved LIMIT 1000")?;
+            .prepare_cached("SELECT room, origin FROM unproved ORDER BY random() LIMIT 1000")?;
         readable("an origin to compare", &mut statement, [], |row| {
             Ok((
                 parsed(row, 0, RoomId::parse)?,
@@ -32,21 +39,83 @@ impl Store<'_> {
     /// Compares the origin's document in the room with the one fetched from it. Returns false when it contradicts that.
     pub fn settle(
         &self,
+        own: &ServerName,
         room: &RoomId,
         origin: &ServerName,
         fetched: &KeyDocument,
     ) -> Result<bool, ShelfError> {
         let posted = self.keys(room, origin, u64::MAX)?;
         let is_genuine = posted.is_some_and(|posted| posted.allows(fetched).is_ok());
-        if is_genuine {
-            self.show_held(room, origin)?;
-        } else {
-            self.disown(room, origin)?;
-        }
         self.db
             .prepare_cached("DELETE FROM unproved WHERE room = ? AND origin = ?")?
             .execute([room.as_str(), origin.as_str()])?;
+        if is_genuine {
+            if self.is_in_room(room, origin)? {
+                self.queue_since(own, room, origin)?;
+            }
+            self.show_held(room, origin)?;
+            self.make_heads(room, origin)?;
+        } else {
+            self.disown(room, origin)?;
+        }
         Ok(is_genuine)
+    }
+
+    /// What we have said, and whom we have let in, since the origin is known here: it was not sent to it.
+    fn queue_since(
+        &self,
+        own: &ServerName,
+        room: &RoomId,
+        origin: &ServerName,
+    ) -> Result<(), ShelfError> {
+        self.db
+            .prepare_cached(
+                "INSERT OR IGNORE INTO queues (peer, arrival, since)
+                 SELECT ?3, arrival, CAST(unixepoch('subsec') * 1000 AS INTEGER) FROM events
+                 WHERE room = ?1 AND hidden = 0 AND origin != ?3
+                     AND (origin = ?2 OR id IN (SELECT id FROM members WHERE room = ?1 AND server IS NOT NULL))
+                     AND arrival > (SELECT min(arrival) FROM events WHERE room = ?1 AND origin = ?3)
+                 ORDER BY arrival DESC LIMIT ?4",
+            )?
+            .execute(params![
+                room.as_str(),
+                own.as_str(),
+                origin.as_str(),
+                MAX_QUEUED
+            ])?;
+        Ok(())
+    }
+
+    /// The ends of what a genuine origin has said are heads now, in place of what they build on. Fragments are none (PROTOCOL 12.4).
+    fn make_heads(&self, room: &RoomId, origin: &ServerName) -> Result<(), ShelfError> {
+        let whose = params![room.as_str(), origin.as_str()];
+        self.db.execute(
+            "DELETE FROM heads WHERE room = ?1 AND id IN (
+                 SELECT p.parent FROM parents p JOIN events c ON c.id = p.child
+                 WHERE c.room = ?1 AND c.origin = ?2 AND c.hidden = 0)",
+            whose,
+        )?;
+        let mut ends = self.db.prepare_cached(&format!(
+            "SELECT bytes FROM events e WHERE room = ? AND origin = ? AND hidden = 0 AND NOT {HAS_CHILD}
+                 AND depth > (SELECT horizon FROM rooms r WHERE r.id = e.room)
+             ORDER BY depth DESC LIMIT ?"
+        ))?;
+        let ends: Vec<Vec<u8>> = readable(
+            "an event of a room",
+            &mut ends,
+            params![room.as_str(), origin.as_str(), MAX_RESTORED],
+            |row| row.get(0),
+        )?;
+        self.put_heads(&ends)
+    }
+
+    /// Whether something genuine, which is shown, builds on an event.
+    pub(super) fn has_child(&self, id: &EventId) -> Result<bool, ShelfError> {
+        let found = self
+            .db
+            .prepare_cached(&format!("SELECT {HAS_CHILD} FROM (SELECT ? AS id) e"))?
+            .query_row([id.as_str()], |row| row.get(0))?;
+        Ok(found)
     }
 
     pub(super) fn note_unproved(
@@ -103,23 +172,25 @@ impl Store<'_> {
 
     /// Makes heads of the deepest events that nothing shown builds on.
     fn restore_heads(&self, room: &RoomId) -> Result<(), ShelfError> {
-        let mut ends = self.db.prepare_cached(
-            "SELECT bytes FROM events e WHERE room = ? AND hidden = 0 AND NOT EXISTS (
-                 SELECT 1 FROM parents p JOIN events c ON c.id = p.child
-                 WHERE p.parent = e.id AND c.hidden = 0)
-             ORDER BY depth DESC LIMIT ?",
-        )?;
+        let mut ends = self.db.prepare_cached(&format!(
+            "SELECT bytes FROM events e WHERE room = ? AND hidden = 0 AND NOT {HAS_CHILD} AND NOT EXISTS (
+                 SELECT 1 FROM unproved u WHERE u.room = e.room AND u.origin = e.origin)
+             ORDER BY depth DESC LIMIT ?"
+        ))?;
         let ends: Vec<Vec<u8>> = readable(
             "an event of a room",
             &mut ends,
             params![room.as_str(), MAX_RESTORED],
             |row| row.get(0),
         )?;
+        self.put_heads(&ends)
+    }
+
+    fn put_heads(&self, ends: &[Vec<u8>]) -> Result<(), ShelfError> {
         for bytes in ends {
-            let Ok(event) = Event::parse(&bytes) else {
-                continue;
-            };
-            self.put_head(&event)?;
+            if let Ok(event) = Event::parse(bytes) {
+                self.put_head(&event)?;
+            }
         }
         Ok(())
     }

@@ -322,10 +322,13 @@ fn settle_origin(
     room: &RoomId,
     origin: &ServerName,
 ) -> Result<bool, ShelfError> {
-    let Some(fetched) = node.keyring.cached(origin) else {
+    let Some(fetched) = fetched(node)(origin) else {
         return Ok(false);
     };
-    if store.settle(room, origin, &fetched)? {
+    let settled = store.apart(|store| store.settle(node.server(), room, origin, &fetched))?;
+    if settled {
+        // It hears from us now, and may ask for more.
+        node.catch_up.owe(origin);
         tracing::info!(%room, %origin, "the keys of a server are compared: what it said is shown");
     } else {
         tracing::warn!(%room, %origin, "somebody has spoken in the name of a server that was out of reach");
@@ -547,6 +550,10 @@ fn context<'a>(node: &'a Node, via: Via<'a>, asked: bool) -> Context<'a> {
 
 fn fetched(node: &Node) -> Fetched<'_> {
     Box::new(|server| {
+        // Our own events come back to us in the answer to a join.
+        if server == node.server() {
+            return Some(node.document());
+        }
         node.keyring
             .cached(server)
             .map(|document| KeyDocument::clone(&document))

@@ -110,11 +110,18 @@ fn admit(
         .room(&genesis.as_room())?
         .filter(|room| room.stage == Stage::In)
         .ok_or_else(Refusal::forbidden)?;
-    let others: Vec<ServerName> = store
-        .servers(&room.id)?
-        .into_iter()
-        .filter(|server| server != peer && server != node.server())
-        .collect();
+    let mut others = store.servers(&room.id)?;
+    others.retain(|server| server != peer && server != node.server());
+    // As for what we say ourselves.
+    let unproved: Vec<ServerName> = others
+        .iter()
+        .filter_map(|server| match store.is_unproved(&room.id, server) {
+            Ok(false) => None,
+            Ok(true) => Some(Ok(server.clone())),
+            Err(error) => Some(Err(error)),
+        })
+        .collect::<Result<_, _>>()?;
+    others.retain(|server| !unproved.contains(server));
     for event in events {
         let fetched = Box::new(|server: &ServerName| {
             node.keyring

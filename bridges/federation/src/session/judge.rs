@@ -31,8 +31,9 @@ pub struct Context<'a> {
     pub asked: bool,
 }
 
-/// Origins of one room that may be in it without having been compared with what they publish: more are strangers who want
-/// to fill our room with servers that nobody can reach.
+/// Origins of one room that are taken from a push without having been compared with what they publish: more are strangers who want
+/// to fill our room with servers that nobody can reach. What is asked for, since something else builds on it, is taken all the same:
+/// how many others were here first must not decide what can be (PROTOCOL 7.7).
 const MAX_UNPROVED: usize = 100;
 
 /// The verdict on one event.
@@ -198,7 +199,9 @@ fn check_keys(
                 Ok(false)
             }
             None if is_unproved => Err(need_keys()),
-            None if context.asked && shelf.unproved_in(&room.id)? < MAX_UNPROVED => Ok(true),
+            None if !context.asked => Err(need_keys()),
+            None if !matches!(context.via, Via::Push(_)) => Ok(true),
+            None if shelf.unproved_in(&room.id)? < MAX_UNPROVED => Ok(true),
             None => Err(need_keys()),
         };
     }

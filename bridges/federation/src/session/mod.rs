@@ -53,7 +53,8 @@ pub trait Shelf {
         user: &UserAddress,
         before: u64,
     ) -> Result<Option<Membership>, ShelfError>;
-    /// The accepted events that no accepted event names as a parent, deepest first.
+    /// The accepted events that no accepted event names as a parent, deepest first. Nothing of an unproved origin is among
+    /// them, or takes another one's place: what we say builds on what is genuine.
     fn heads(&self, room: &RoomId) -> Result<Vec<Head>, ShelfError>;
     /// The servers whose gateway user is joined.
     fn servers(&self, room: &RoomId) -> Result<Vec<ServerName>, ShelfError>;

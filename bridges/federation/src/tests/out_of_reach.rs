@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::stranger::{Stranger, now_ms};
 use super::{Gateway, ROOM, Wire, server};
+use crate::ident::EventId;
 use crate::session::compose::Author;
 use crate::wire::api::ALIAS_PREFIX;
 use crate::wire::event::{Draft, Event};
@@ -25,7 +26,7 @@ async fn a_server_that_cannot_be_reached_takes_the_room_from_nobody() {
     wire.cut("c.example");
 
     let b = Gateway::start("b.example", &wire);
-    b.join(ROOM).await;
+    let on_b = b.join(ROOM).await;
     a.say(&on_a, "alice", "one").await;
     b.harness.wait_for_text("one").await;
     // What others say builds on it; that is known, and not shown.
@@ -34,11 +35,15 @@ async fn a_server_that_cannot_be_reached_takes_the_room_from_nobody() {
     a.say(&on_a, "alice", "two").await;
     b.harness.wait_for_text("two").await;
     assert_eq!(b.heard(), ["one", "two"]);
+    b.say(&on_b, "bea", "for all").await;
+    a.harness.wait_for_text("for all").await;
 
     wire.mend("c.example");
     c.say(&on_c, "cleo", "there again").await;
     b.harness.wait_for_text("there again").await;
     assert_eq!(b.heard(), ["one", "two", "held", "there again"]);
+    // It was not sent to a server that nobody could ask whether it is there.
+    c.harness.wait_for_text("for all").await;
 }
 
 #[tokio::test]
@@ -164,4 +169,60 @@ async fn f4_a_forgery_that_came_first_decides_nothing_about_the_origins_own_keys
     assert_eq!(eve.push("b.example", &[honest.bytes()]).await, ["ok"]);
     b.harness.wait_for_text("it is me").await;
     assert_eq!(b.heard(), ["mallory is in", "it is me"]);
+}
+
+#[tokio::test]
+async fn invented_servers_split_no_room_however_many_they_are() {
+    let wire = Wire::default();
+    let (a, b) = (Gateway::start(A, &wire), Gateway::start("b.example", &wire));
+    let on_a = a.host(ROOM).await;
+    b.join(ROOM).await;
+    let mut mallory = Stranger::new("m.example", 7, &wire);
+    mallory.join(A, "rust").await;
+    a.say(&on_a, "alice", "mallory is in").await;
+    b.harness.wait_for_text("mallory is in").await;
+    let invented = |n: usize| {
+        let (_, [document, _]) = forged(&mallory, &format!("s{n}.example"));
+        document
+    };
+    // As many as b takes, and some that only a has.
+    for first in [0, 50] {
+        let events: Vec<Event> = (first..first + 50).map(invented).collect();
+        let events: Vec<&[u8]> = events.iter().map(Event::bytes).collect();
+        assert_eq!(mallory.push("b.example", &events).await, ["pending"; 50]);
+    }
+    let others: Vec<Event> = (100..108).map(invented).collect();
+    let events: Vec<&[u8]> = others.iter().map(Event::bytes).collect();
+    assert_eq!(mallory.push(A, &events).await, ["pending"; 8]);
+    let said = a.say(&on_a, "alice", "one").await;
+    b.harness.wait_for_text("one").await;
+    let said = kept(&a, &said);
+    let builds_on = |event: &Event| others.iter().any(|other| event.parents.contains(&other.id));
+    assert!(!builds_on(&said), "{:?}", said.parents);
+
+    // A member, whose keys are known, builds on them; and others on that.
+    let mut parents: Vec<EventId> = others.iter().map(|event| event.id.clone()).collect();
+    parents.sort();
+    let onto = Draft {
+        parents,
+        depth: others[0].depth + 1,
+        ..mallory.draft("onto that")
+    };
+    let onto = onto.sign(&mallory.author.key).expect("well formed");
+    assert_eq!(mallory.push(A, &[onto.bytes()]).await, ["ok"]);
+    a.say(&on_a, "alice", "two").await;
+    b.harness.wait_for_text("two").await;
+    let heard = b.heard();
+    assert_eq!(heard, ["mallory is in", "one", "onto that", "two"]);
+}
+
+/// An event as a gateway has it.
+fn kept(gateway: &Gateway, id: &str) -> Event {
+    let graph = gateway.harness.state_dir().join("graph.sqlite");
+    let graph = rusqlite::Connection::open(graph).expect("the graph");
+    let sql = "SELECT bytes FROM events WHERE id = ?";
+    let bytes: Vec<u8> = graph
+        .query_row(sql, [id], |row| row.get(0))
+        .expect("the event");
+    Event::parse(&bytes).expect("an event")
 }
