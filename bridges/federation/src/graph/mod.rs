@@ -12,6 +12,7 @@ mod schema;
 mod store;
 mod unproved;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::thread;
 
@@ -66,7 +67,7 @@ impl Graph {
         self.jobs.closed().await;
     }
 
-    /// Runs `work` in one transaction on the graph's thread and returns when it is on disk. An error undoes everything.
+    /// Runs `work` in one transaction on the graph's thread and returns when it is on disk. An error or a panic undoes everything.
     pub async fn run<T, E, F>(&self, work: F) -> Result<T, E>
     where
         T: Send + 'static,
@@ -76,7 +77,9 @@ impl Graph {
         let (answer, done) = oneshot::channel();
         let job: Job = Box::new(move |connection| {
             // Whoever asked may have gone away meanwhile; the work is done all the same.
-            drop(answer.send(in_transaction(connection, work)));
+            // A fault in it, which a stranger may have found, undoes its transaction and costs nobody else anything.
+            let done = catch_unwind(AssertUnwindSafe(|| in_transaction(connection, work)));
+            drop(answer.send(done.unwrap_or_else(|_| Err(ShelfError::Fault.into()))));
         });
         self.jobs.send(job).await.map_err(|_| ShelfError::Closed)?;
         done.await.map_err(|_| ShelfError::Closed)?
@@ -93,4 +96,22 @@ fn in_transaction<T, E: From<ShelfError>>(
     let result = work(&Store::new(&transaction))?;
     transaction.commit().map_err(ShelfError::from)?;
     Ok(result)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_fault_in_one_job_undoes_it_and_the_next_ones_are_done() {
+        let graph = Graph::in_memory();
+        let faulty = graph
+            .run(|store| -> Result<(), ShelfError> {
+                store.put_reported(7)?;
+                panic!("on purpose")
+            })
+            .await;
+        assert_eq!(faulty, Err(ShelfError::Fault));
+        assert_eq!(graph.run(|store| store.reported()).await, Ok(0));
+    }
 }

@@ -319,7 +319,9 @@ impl Store<'_> {
                 })
             });
             match event.map_err(ShelfError::from) {
-                Err(error @ (ShelfError::Database(_) | ShelfError::Closed)) => return Err(error),
+                Err(error @ (ShelfError::Database(_) | ShelfError::Closed | ShelfError::Fault)) => {
+                    return Err(error);
+                }
                 event => unreported.push(Unreported { arrival, event }),
             }
         }

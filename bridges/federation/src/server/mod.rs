@@ -79,6 +79,10 @@ impl Refusal {
 impl From<ShelfError> for Refusal {
     fn from(error: ShelfError) -> Self {
         tracing::error!(%error, "request not answered");
+        if error == ShelfError::Fault {
+            let reason = "a fault of this server";
+            return Self::new(StatusCode::INTERNAL_SERVER_ERROR, "fault", reason);
+        }
         Self::later(
             StatusCode::SERVICE_UNAVAILABLE,
             "the store does not work",

@@ -76,6 +76,9 @@ pub enum ShelfError {
     Damaged(String),
     #[error("the graph is closed")]
     Closed,
+    /// A fault of this program. What was done is undone, and the graph goes on.
+    #[error("a fault in what was done with the graph")]
+    Fault,
 }
 
 /// A room that this server has, or is about to enter.
