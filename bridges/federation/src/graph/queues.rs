@@ -197,7 +197,7 @@ impl Store<'_> {
         Ok(())
     }
 
-    /// Keeps an event until what it lacks is here. Returns false when too much waits already.
+    /// Keeps an event until what it lacks is here. Returns false when too much waits already, and it is not among that.
     pub fn put_pending(
         &self,
         id: &EventId,
@@ -209,6 +209,13 @@ impl Store<'_> {
         self.db
             .prepare_cached("DELETE FROM pending WHERE since < ?")?
             .execute([now - MAX_PENDING_MS])?;
+        let waits_already: bool = self
+            .db
+            .prepare_cached("SELECT EXISTS (SELECT 1 FROM pending WHERE id = ?)")?
+            .query_row([id.as_str()], |row| row.get(0))?;
+        if waits_already {
+            return Ok(true);
+        }
         let pushed_by = pending.pushed_by.as_ref().map(ServerName::as_str);
         let has_place: bool = self
             .db
@@ -423,5 +430,29 @@ mod tests {
             })
             .await;
         assert_eq!(counts, Ok(vec![1000, 256]));
+    }
+
+    #[tokio::test]
+    async fn what_waits_already_is_there_when_it_comes_again_though_there_is_no_more_place() {
+        let room = EventId::from_hash([9; 32]).as_room();
+        let origin = ServerName::parse("a.example").expect("a name");
+        let kept = Graph::in_memory()
+            .run(move |store| {
+                let pending = Pending {
+                    bytes: vec![0; 10],
+                    pushed_by: Some(origin.clone()),
+                };
+                let keep = |number: u16| {
+                    let mut hash = [0; 32];
+                    hash[..2].copy_from_slice(&number.to_be_bytes());
+                    store.put_pending(&EventId::from_hash(hash), &room, &origin, &pending, 1)
+                };
+                for number in 0..1000 {
+                    assert!(keep(number)?);
+                }
+                Ok::<_, ShelfError>((keep(1000)?, keep(7)?))
+            })
+            .await;
+        assert_eq!(kept, Ok((false, true)));
     }
 }
