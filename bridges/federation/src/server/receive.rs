@@ -19,7 +19,7 @@ use crate::wire::keys::KeyDocument;
 
 /// How often the sender is asked for what is missing.
 const MAX_ROUNDS: usize = 10;
-/// Events that waited and are judged again in one transaction; the others have their turn with what comes next.
+/// Events that waited and are judged again in one transaction; the others stay where they are until the room is looked at again.
 const MAX_RETRIED: usize = 1000;
 /// Servers asked for their keys at once.
 const KEYS_AT_ONCE: usize = 8;
@@ -215,10 +215,9 @@ fn one_round(
         let Some(Ok(event)) = work.pushed.get(index) else {
             continue;
         };
-        if store
-            .room(&event.room)?
-            .is_some_and(|room| room.stage == Stage::Joining)
-        {
+        // A room that cannot be read is judged below, where that costs its own events alone.
+        let room = passed_over(DAMAGE, store.room(&event.room))?.flatten();
+        if room.is_some_and(|room| room.stage == Stage::Joining) {
             // Our own join of the room is under way: what comes meanwhile is asked for when it is done (PROTOCOL 12.5).
             let joining = EventResult::of(Some(event.id.clone()), Status::Need);
             if let Some(slot) = work.results.get_mut(index) {
@@ -339,6 +338,16 @@ fn settle_origin(
     Ok(true)
 }
 
+/// The same for one of many: damage to one origin's keys delays no other.
+fn settle_one(
+    node: &Node,
+    store: &Store<'_>,
+    room: &RoomId,
+    origin: &ServerName,
+) -> Result<(), ShelfError> {
+    passed_over(DAMAGE, settle_origin(node, store, room, origin)).map(drop)
+}
+
 /// Takes in what was fetched, ancestors first: what lies deeper in the graph needs what does not.
 /// Returns whether anything was.
 fn take_fetched(node: &Node, store: &Store<'_>, work: &mut Work) -> Result<bool, ShelfError> {
@@ -444,7 +453,7 @@ fn look_for_lost(node: &Node, event: &Event) {
     if !node.is_behind.swap(true, Ordering::Relaxed) {
         tracing::error!(
             room = %event.room, event = %event.id, seq = event.seq,
-            "the federation's graph lacks what this gateway has said: it is an older copy, or somebody else has the signing key;              others hide what is said now, so stop the gateway and put the last graph.sqlite back"
+            "the federation's graph lacks what this gateway has said: it is an older copy, or somebody else has the signing key; others hide what is said now, so stop the gateway and put the last graph.sqlite back"
         );
     }
 }
@@ -671,21 +680,22 @@ pub async fn retry_all_pending(node: &Arc<Node>) -> Result<(), ShelfError> {
     for (room, origin) in with_keys(node, unproved).await {
         let inside = Arc::clone(node);
         node.graph
-            .run(move |store| settle_origin(&inside, store, &room, &origin))
+            .run(move |store| settle_one(&inside, store, &room, &origin))
             .await?;
     }
     let waiting = node.graph.run(|store| store.pending_origins()).await?;
     for (room, _) in with_keys(node, waiting).await {
         let inside = Arc::clone(node);
         node.graph
-            .run(move |store| retry_pending(&inside, store, &room))
+            .run(move |store| passed_over(DAMAGE, retry_pending(&inside, store, &room)))
             .await?;
         node.arrived.notify_one();
     }
     Ok(())
 }
 
-/// Those whose keys are to be had. A server that does not answer is asked less and less often, and keeps no other waiting.
+/// Those whose keys are to be had. A server that does not answer is asked less and less often; each attempt keeps one place of a few
+/// for its five seconds, and the answer is there when the last one is.
 async fn with_keys(
     node: &Arc<Node>,
     origins: Vec<(RoomId, ServerName)>,

@@ -169,6 +169,32 @@ async fn a_pushed_event_that_touches_damage_keeps_no_other_from_being_taken() {
 }
 
 #[tokio::test]
+async fn a_pushed_event_of_a_damaged_room_keeps_no_other_from_being_taken() {
+    let wire = Wire::default();
+    let mut a = Gateway::start("a.example", &wire);
+    a.host(ROOM).await;
+    a.host(OTHER).await;
+    let mut mallory = Stranger::new("m.example", 7, &wire);
+    let say = |mallory: &Stranger, text| {
+        let event = mallory.draft(text).sign(&mallory.author.key);
+        event.expect("well formed").into_bytes()
+    };
+    mallory.join("a.example", "rust").await;
+    let kept_back = say(&mallory, "kept back");
+    mallory.join("a.example", "go").await;
+    let good = say(&mallory, "good");
+    a.restart_after(|state| {
+        let sql = "UPDATE rooms SET alias = 'damaged' WHERE alias = '#rust@a.example'";
+        damage(state, sql);
+    })
+    .await;
+    a.host(OTHER).await;
+    let codes = mallory.push("a.example", &[&kept_back, &good]).await;
+    assert_eq!(codes, ["need", "ok"]);
+    a.harness.wait_for_text("good").await;
+}
+
+#[tokio::test]
 async fn a_gateway_that_runs_on_an_older_graph_is_told_of_it() {
     let wire = Wire::default();
     let mut a = Gateway::start("a.example", &wire);
