@@ -51,6 +51,21 @@ pub enum KeyringError {
     Busy,
 }
 
+impl KeyringError {
+    /// Whether the server was not asked, for want of a place: that says nothing about it.
+    pub fn is_ours(&self) -> bool {
+        matches!(self, Self::Full | Self::Busy)
+    }
+}
+
+/// Who may wait for a place among those that are being asked.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Waiting {
+    Patient,
+    /// Servers that were met.
+    KnownOnly,
+}
+
 /// What is known of the keys of other servers.
 pub struct Keyring {
     transport: Arc<dyn Transport>,
@@ -106,11 +121,39 @@ impl Keyring {
         kid: Option<&Kid>,
         now_ms: u64,
     ) -> Result<Arc<KeyDocument>, KeyringError> {
+        self.obtain(server, kid, now_ms, Waiting::Patient).await
+    }
+
+    /// The same for somebody who has yet to prove who it is: a server that was never met waits for no place, since whoever
+    /// waits takes one of the few that there are for requests.
+    pub async fn get_for_stranger(
+        &self,
+        server: &ServerName,
+        kid: &Kid,
+        now_ms: u64,
+    ) -> Result<Arc<KeyDocument>, KeyringError> {
+        self.obtain(server, Some(kid), now_ms, Waiting::KnownOnly)
+            .await
+    }
+
+    async fn obtain(
+        &self,
+        server: &ServerName,
+        kid: Option<&Kid>,
+        now_ms: u64,
+        waiting: Waiting,
+    ) -> Result<Arc<KeyDocument>, KeyringError> {
         let entry = self.entry(server)?;
         if let Some(document) = entry.fresh(kid, now_ms) {
             return Ok(document);
         }
-        let _one_at_a_time = entry.fetching.lock().await;
+        let is_known = self.is_known(&entry, server).await?;
+        let may_wait = is_known || waiting == Waiting::Patient;
+        let _one_at_a_time = match entry.fetching.try_lock() {
+            Ok(turn) => turn,
+            Err(_) if may_wait => entry.fetching.lock().await,
+            Err(_) => return Err(KeyringError::Busy),
+        };
         if let Some(document) = entry.fresh(kid, now_ms) {
             return Ok(document);
         }
@@ -123,7 +166,7 @@ impl Keyring {
                     .ok_or(KeyringError::Sulking),
             };
         }
-        let _turn = self.turn(&entry, server, now_ms).await?;
+        let _turn = self.turn(is_known, may_wait).await?;
         match self.fetch(server, now_ms).await {
             Ok(document) => {
                 let document = Arc::new(document);
@@ -148,21 +191,31 @@ impl Keyring {
     /// A place among those that are fetched now. To wait for one in vain says nothing about the server.
     async fn turn(
         &self,
-        entry: &Entry,
-        server: &ServerName,
-        now_ms: u64,
+        is_known: bool,
+        may_wait: bool,
     ) -> Result<SemaphorePermit<'_>, KeyringError> {
-        let is_known =
-            entry.valid(now_ms).is_some() || self.pinned(entry, server, now_ms).await?.is_some();
         let places = if is_known {
             &self.known
         } else {
             &self.strangers
         };
+        if !may_wait {
+            return places.try_acquire().map_err(|_| KeyringError::Busy);
+        }
         match tokio::time::timeout(PATIENCE, places.acquire()).await {
             Ok(Ok(turn)) => Ok(turn),
             Ok(Err(_)) | Err(_) => Err(KeyringError::Busy),
         }
+    }
+
+    /// Whether the server was ever met, however long ago.
+    async fn is_known(&self, entry: &Entry, server: &ServerName) -> Result<bool, KeyringError> {
+        if entry.has_document() {
+            return Ok(true);
+        }
+        let name = server.clone();
+        let pin = self.graph.run(move |store| store.pin(&name)).await?;
+        Ok(pin.is_some())
     }
 
     /// The document of an earlier run, as long as it promised to be valid.
@@ -250,6 +303,11 @@ impl Entry {
         let limit = if has_key { FRESH } else { FRESH_FOR_NEW_KEY };
         let is_fresh = fetched.is_some_and(|fetched| fetched.elapsed() < limit);
         (is_fresh && document.valid_until > now_ms).then(|| Arc::clone(document))
+    }
+
+    fn has_document(&self) -> bool {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.document.is_some()
     }
 
     fn valid(&self, now_ms: u64) -> Option<Arc<KeyDocument>> {
@@ -341,13 +399,22 @@ mod tests {
         let mut questions = JoinSet::new();
         let mut ask = |name: ServerName| {
             let keyring = Arc::clone(&keyring);
-            questions.spawn(async move { keyring.get(&name, None, 2).await.map(drop) });
+            // Long after the promise of the known one's pinned document.
+            questions.spawn(async move { keyring.get(&name, None, u64::MAX).await.map(drop) });
         };
         for n in 0..100 {
             ask(server(&format!("s{n}.example")));
         }
         let full = asked.wait_for(|asked| *asked >= MAX_STRANGERS).await;
         drop(full.expect("the transport is there"));
+        // Who has not proved anything yet does not wait for its turn; nor does whoever is being asked for already.
+        let kid = Kid::parse("k1").expect("a name");
+        for name in ["another.example", "s0.example"] {
+            let name = server(name);
+            let refused = keyring.get_for_stranger(&name, &kid, u64::MAX);
+            let refused = tokio::time::timeout(PATIENCE / 5, refused).await;
+            assert!(matches!(refused, Ok(Err(KeyringError::Busy))), "{name}");
+        }
         ask(known);
         let more = asked.wait_for(|asked| *asked > MAX_STRANGERS).await;
         assert_eq!(*more.expect("the transport is there"), MAX_STRANGERS + 1);

@@ -1,7 +1,8 @@
 //! The bridge's own tasks. None of them ends unnoticed: what one of them did would be missing, silently and for good.
 //!
 //! A task that panics, or ends before the bridge does, ends the bridge with an error; the gateway logs that and starts it
-//! again. Requests of other servers are not among them: what a stranger sends must not stop us.
+//! again. Requests of other servers are not among them, and what they do on the graph's
+//! thread ends with them: what a stranger sends must not stop us.
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;

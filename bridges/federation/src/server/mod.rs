@@ -248,10 +248,13 @@ impl Server {
         let keys = self
             .node
             .keyring
-            .get(&claim.server, Some(&claim.kid), now_ms)
+            .get_for_stranger(&claim.server, &claim.kid, now_ms)
             .await
             .map_err(|error| {
                 let reason = format!("the keys of {} are not to be had: {error}", claim.server);
+                if error.is_ours() {
+                    return Refusal::later(StatusCode::TOO_MANY_REQUESTS, reason, 2);
+                }
                 Refusal {
                     error: "unauthorised",
                     ..Refusal::later(StatusCode::UNAUTHORIZED, reason, 2)

@@ -149,6 +149,8 @@ struct Work {
     fetched: HashMap<EventId, Event>,
     missing: BTreeSet<EventId>,
     unknown_keys: BTreeSet<ServerName>,
+    /// Servers that were not asked for their keys, for want of a place: whether they are there is not known.
+    unasked: BTreeSet<ServerName>,
     arrival: i64,
     /// How many of `fetched` were accepted.
     taken: usize,
@@ -157,6 +159,11 @@ struct Work {
 }
 
 impl Work {
+    /// Whether the event's origin was asked for its keys, as far as it will be.
+    fn asked(&self, event: &Event) -> bool {
+        self.last && !self.unasked.contains(&event.origin)
+    }
+
     fn is_done(&self) -> bool {
         self.results.iter().all(Option::is_some)
     }
@@ -227,7 +234,7 @@ fn one_round(
         }
         let id = Some(event.id.clone());
         let via = Via::Push(peer);
-        let judgement = take(node, store, event, context(node, via, work.last));
+        let judgement = take(node, store, event, context(node, via, work.asked(event)));
         let Some(judgement) = passed_over(DAMAGE, judgement)? else {
             // Kept by the sender for a while, and asked for again: one room's damage is not the others'.
             if let Some(slot) = work.results.get_mut(index) {
@@ -358,7 +365,12 @@ fn take_fetched(node: &Node, store: &Store<'_>, work: &mut Work) -> Result<bool,
         let Some(event) = work.fetched.get(&id) else {
             continue;
         };
-        let judgement = take(node, store, event, context(node, Via::Get, work.last));
+        let judgement = take(
+            node,
+            store,
+            event,
+            context(node, Via::Get, work.asked(event)),
+        );
         let Some(judgement) = passed_over(DAMAGE, judgement)? else {
             work.fetched.remove(&id);
             continue;
@@ -495,7 +507,14 @@ async fn fetch_keys(node: &Node, work: &mut Work) -> bool {
         }
         match node.keyring.get(&server, None, node.now_ms()).await {
             Ok(_) => progress = true,
-            Err(error) => tracing::debug!(%server, %error, "keys missing"),
+            Err(error) => {
+                tracing::debug!(%server, %error, "keys missing");
+                if error.is_ours() {
+                    work.unasked.insert(server);
+                } else {
+                    work.unasked.remove(&server);
+                }
+            }
         }
     }
     progress
