@@ -177,6 +177,7 @@ pub struct Journal {
     /// The same by the rooms' numbers, for rooms that have lanes.
     numbered: Arc<Mutex<HashMap<i64, Arc<Tail>>>>,
     signals: Signals,
+    metrics: Metrics,
     database: Arc<Path>,
 }
 
@@ -225,14 +226,21 @@ impl Journal {
         let (asks, waiting) = mpsc::channel(Self::QUEUE);
         let (log, checkpoints) =
             sqlite::checkpoints(&files, Arc::clone(&tails), asks.downgrade()).map_err(at)?;
-        let writer = writer::Writer::new(store, Arc::clone(&tails), log, signals.clone(), metrics)
-            .start(files, waiting);
+        let writer = writer::Writer::new(
+            store,
+            Arc::clone(&tails),
+            log,
+            signals.clone(),
+            metrics.clone(),
+        )
+        .start(files, waiting);
         let journal = Journal {
             asks,
             reader,
             tails,
             numbered: Arc::default(),
             signals,
+            metrics,
             database,
         };
         Ok((
@@ -481,6 +489,9 @@ impl Journal {
                 answer => {
                     if failing && answer.is_ok() {
                         tracing::info!("the journal can be read again");
+                    }
+                    if answer.as_ref().is_err_and(sqlite::is_damage) {
+                        self.metrics.journal_damaged();
                     }
                     return answer.map_err(|error| JournalError::Store(error).at(&self.database));
                 }

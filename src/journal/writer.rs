@@ -297,7 +297,7 @@ impl Writer {
 
     fn succeeded(&mut self) {
         if std::mem::take(&mut self.failing) {
-            self.metrics.journal_writable(!self.damaged);
+            self.metrics.journal_writable(true);
             tracing::info!("the journal takes writes again");
         }
     }
@@ -305,7 +305,7 @@ impl Writer {
     fn failed(&mut self, error: &rusqlite::Error) {
         if is_damage(error) {
             if !std::mem::replace(&mut self.damaged, true) {
-                self.metrics.journal_writable(false);
+                self.metrics.journal_damaged();
                 tracing::error!(
                     %error,
                     "the journal is damaged: what touches the damage waits, all else goes on. Stop the gateway and put \

@@ -11,6 +11,7 @@ mod families;
 mod network;
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -44,6 +45,8 @@ struct Inner {
     journal_commit: Histogram,
     journal_events: Counter,
     journal_writable: Gauge,
+    /// For good: damage does not pass by itself.
+    journal_damaged: AtomicBool,
     waiting_in_all: Gauge,
     networks: RwLock<HashMap<NetworkName, NetworkMetrics>>,
 }
@@ -74,7 +77,7 @@ impl Metrics {
         journal_writable.set(1);
         registry.register(
             "journal_writable",
-            "0 while the disk takes nothing and new input is refused",
+            "0 while the disk takes nothing and new input is refused, and when the journal is damaged",
             journal_writable.clone(),
         );
         let waiting_in_all = Gauge::default();
@@ -90,6 +93,7 @@ impl Metrics {
             journal_commit,
             journal_events,
             journal_writable,
+            journal_damaged: AtomicBool::new(false),
             waiting_in_all,
             networks: RwLock::default(),
         }));
@@ -151,7 +155,14 @@ impl Metrics {
 
     /// The disk takes what is written, or not.
     pub fn journal_writable(&self, writable: bool) {
-        self.0.journal_writable.set(i64::from(writable));
+        let damaged = self.0.journal_damaged.load(Ordering::Relaxed);
+        self.0.journal_writable.set(i64::from(writable && !damaged));
+    }
+
+    /// Something in the journal is damaged, and stays so while the gateway runs.
+    pub fn journal_damaged(&self) {
+        self.0.journal_damaged.store(true, Ordering::Relaxed);
+        self.journal_writable(false);
     }
 
     /// Whether the disk took what was written last.

@@ -180,6 +180,25 @@ async fn a_commit_that_touches_what_is_damaged_is_refused_and_others_are_not() {
 }
 
 #[tokio::test]
+async fn damage_that_only_readers_meet_is_told_and_stays() {
+    let fixture = Fixture::new();
+    fixture.filled(1..=5).await;
+    fixture.damage_table("cursors");
+    let metrics = Metrics::new([&network()]);
+    let config = JournalConfig::default();
+    let (journal, _threads) =
+        Journal::open(fixture.dir.path(), &fixture.rooms, &config, metrics.clone())
+            .expect("the journal opens");
+    fixture.lanes(&journal).await;
+    assert!(metrics.is_journal_writable());
+    let error = journal.remembered(&network()).await.expect_err("damaged");
+    assert!(error.is_damage(), "{error}");
+    assert!(!metrics.is_journal_writable(), "people are told");
+    metrics.journal_writable(true);
+    assert!(!metrics.is_journal_writable(), "it does not pass");
+}
+
+#[tokio::test]
 async fn a_file_that_is_no_journal_is_refused_with_its_name_and_left_as_it_is() {
     let fixture = Fixture::new();
     fixture.filled(1..=50).await;
