@@ -4,8 +4,9 @@
 //! refused a transaction, and when one brings what a user of this homeserver said a while ago, for then it was kept back. (What a
 //! user of another homeserver said a while ago may have taken its time on the way between the two.)
 //!
-//! Suspicion ends when nothing of that has happened for [`CALM`], which is ample for a homeserver to end its recovery; then every
-//! room is looked at once more. While the homeserver cannot reach us there is no calm.
+//! Suspicion ends when nothing of that has happened for [`CALM`], and nothing at all has come, for what comes may be part of a recovery,
+//! and what was said at its end is left behind; but a room that is never quiet keeps it for [`LONGEST`] only. Then every room is looked
+//! at once more. While the homeserver cannot reach us there is no calm.
 
 use std::time::{Duration, Instant};
 
@@ -14,13 +15,18 @@ use crate::wire::event::RoomEvent;
 
 /// How long nothing may be amiss before the rooms are looked at for the last time.
 const CALM: Duration = Duration::from_secs(3);
+/// How long what comes without anything amiss may put that off.
+const LONGEST: Duration = Duration::from_secs(20);
 /// What was said longer ago than this, in milliseconds, was kept back: after a failure, Synapse (1.163) waits two seconds at least.
 const OLD: i64 = 1_900;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum State {
-    /// Until then at least.
-    Watchful(Instant),
+    /// Since something was amiss last, until then at least.
+    Watchful {
+        since: Instant,
+        until: Instant,
+    },
     /// The last look is under way.
     Last,
     None,
@@ -33,14 +39,24 @@ pub(super) struct Suspicion {
 
 impl Suspicion {
     pub(super) fn new(now: Instant) -> Self {
-        Self {
-            state: State::Watchful(now + CALM),
-        }
+        let mut suspicion = Self { state: State::None };
+        suspicion.arise(now);
+        suspicion
     }
 
     /// Something is amiss.
     pub(super) fn arise(&mut self, now: Instant) {
-        self.state = State::Watchful(now + CALM);
+        self.state = State::Watchful {
+            since: now,
+            until: now + CALM,
+        };
+    }
+
+    /// A transaction came.
+    pub(super) fn go_on(&mut self, now: Instant) {
+        if let State::Watchful { since, until } = &mut self.state {
+            *until = (now + CALM).min(*since + LONGEST).max(*until);
+        }
     }
 
     /// Whether a transaction shows that it was kept back.
@@ -61,7 +77,7 @@ impl Suspicion {
     /// When it is calm at last, unless something happens.
     pub(super) fn due(&self) -> Option<Instant> {
         match self.state {
-            State::Watchful(until) => Some(until),
+            State::Watchful { until, .. } => Some(until),
             State::Last | State::None => None,
         }
     }

@@ -131,6 +131,7 @@ impl Timeline {
 
     /// A transaction came.
     pub(super) fn note_transaction(&mut self, now: Instant, events: &[RoomEvent], names: &Names) {
+        self.suspicion.go_on(now);
         if Suspicion::is_kept_back(events, names) {
             self.arise(now);
         }

@@ -117,6 +117,49 @@ fn a_transaction_that_was_kept_back_arouses_suspicion() {
     assert_eq!(bench.commit(), ["$2", "$3"]);
 }
 
+/// The newest page of a room in which so many things were said.
+fn newest_of(count: usize) -> Result<Answer, Fault> {
+    let ids: Vec<String> = (1..=count).rev().map(|n| format!("${n}")).collect();
+    let ids = ids.iter().map(String::as_str).chain(["$have"]);
+    page(newest(&ids.collect::<Vec<_>>()), None)
+}
+
+#[test]
+fn what_is_left_behind_by_a_recovery_that_brought_only_news_is_found() {
+    let mut bench = Bench::again();
+    for number in 1..=4 {
+        bench.push(number, newest(&[&format!("${number}")]));
+        bench.answer("History", newest_of(number as usize));
+        bench.answer_names();
+        bench.commit();
+        bench.wait(1);
+    }
+    // Said at the end of the recovery, and nothing follows.
+    bench.wait(2);
+    bench.answer("History", newest_of(5));
+    assert_eq!(bench.commit(), ["$5"]);
+}
+
+#[test]
+fn a_room_that_is_never_quiet_is_trusted_all_the_same() {
+    let mut bench = Bench::again();
+    for number in 1..=25 {
+        bench.push(number, newest(&[&format!("${number}")]));
+        while bench.asks("History") {
+            bench.answer("History", newest_of(number as usize));
+        }
+        bench.answer_names();
+        bench.commit();
+        bench.wait(1);
+    }
+    while bench.asks("History") {
+        bench.answer("History", newest_of(25));
+    }
+    bench.push(26, newest(&["$26"]));
+    assert!(!bench.asks("History"));
+    assert_eq!(bench.commit(), ["$26"]);
+}
+
 #[test]
 fn a_message_that_was_long_on_its_way_between_two_homeservers_arouses_none() {
     let mut bench = Bench::joined(Users::Ghosts);
