@@ -617,7 +617,6 @@ pub fn take_entry(node: &Node, store: &Store<'_>, entry: &Entry) -> Result<(), E
         edge: true,
         ..Acceptance::default()
     };
-    let now = i64::try_from(node.now_ms()).unwrap_or(i64::MAX);
     if store.kept(&entry.genesis.id)?.is_none() {
         store.put(&entry.genesis, edge)?;
     }
@@ -663,11 +662,7 @@ pub fn take_entry(node: &Node, store: &Store<'_>, entry: &Entry) -> Result<(), E
         left = waiting;
     }
     for event in left {
-        let pending = Pending {
-            bytes: event.bytes().to_vec(),
-            pushed_by: None,
-        };
-        store.put_pending(&event.id, &event.room, &event.origin, &pending, now)?;
+        wait_for_keys(node, store, event, None)?;
     }
     for event in &entry.own {
         if store.kept(&event.id)?.is_none() {
