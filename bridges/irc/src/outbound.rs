@@ -15,7 +15,7 @@ use comity_bridge::{
 use crate::{
     ident::ChannelName,
     session::{SendLine, Verb},
-    wire::{Command, Trailing, time},
+    wire::{Command, Trailing},
 };
 
 pub(crate) use landed::Landed;
@@ -91,7 +91,7 @@ pub(crate) fn parts(
     }
     let mut author = author(event, message, limits);
     if let Some((written, now)) = notes.late {
-        author += &format!("[{}] ", time::print_short(written, now));
+        author += &format!("[{}] ", written.short(now));
     }
     let room = limits.line_bytes.saturating_sub(author.len());
     let mut pieces: Vec<String> = Vec::new();

@@ -74,19 +74,7 @@ pub(crate) fn read(text: &str) -> Option<i64> {
 
 /// When something was written, for people who read it at `now`: the time, and the day unless it is the same.
 pub(crate) fn spoken(at: Timestamp, now: Timestamp) -> String {
-    let Civil {
-        year,
-        month,
-        day,
-        hour,
-        minute,
-        ..
-    } = at.civil();
-    if at.is_same_day(now) {
-        format!("[{hour:02}:{minute:02}]")
-    } else {
-        format!("[{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}]")
-    }
+    format!("[{}]", at.short(now))
 }
 
 #[cfg(test)]

@@ -64,6 +64,23 @@ impl Timestamp {
         }
     }
 
+    /// For people who read it at `now`: hour and minute, in UTC, after the day unless that is `now`'s.
+    pub fn short(self, now: Timestamp) -> String {
+        let Civil {
+            year,
+            month,
+            day,
+            hour,
+            minute,
+            ..
+        } = self.civil();
+        if self.is_same_day(now) {
+            format!("{hour:02}:{minute:02}")
+        } else {
+            format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}")
+        }
+    }
+
     /// Whether both are on the same day, in UTC.
     pub fn is_same_day(self, other: Timestamp) -> bool {
         self.0.div_euclid(DAY) == other.0.div_euclid(DAY)
@@ -168,6 +185,13 @@ mod tests {
             let civil = Timestamp(far).civil();
             assert!((1..=12).contains(&civil.month) && (0..24).contains(&civil.hour));
         }
+    }
+
+    #[test]
+    fn people_are_told_the_day_unless_it_is_today() {
+        let at = Timestamp(1_709_251_140_000);
+        assert_eq!(at.short(Timestamp(at.0 + 50_000)), "23:59");
+        assert_eq!(at.short(Timestamp(at.0 + 60_000)), "2024-02-29 23:59");
     }
 
     #[test]

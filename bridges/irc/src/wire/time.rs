@@ -48,23 +48,6 @@ pub(crate) fn print(at: Timestamp) -> String {
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{milli:03}Z")
 }
 
-/// Prints a time for people, in UTC: the hour, and the day unless it is `now`'s.
-pub(crate) fn print_short(at: Timestamp, now: Timestamp) -> String {
-    let Civil {
-        year,
-        month,
-        day,
-        hour,
-        minute,
-        ..
-    } = at.civil();
-    if at.is_same_day(now) {
-        format!("{hour:02}:{minute:02}")
-    } else {
-        format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}")
-    }
-}
-
 fn number(text: &str, digits: usize) -> Option<i64> {
     let plain = text.len() == digits && text.bytes().all(|b| b.is_ascii_digit());
     plain.then(|| text.parse().ok()).flatten()
@@ -94,16 +77,6 @@ mod tests {
             assert_eq!(parse(&print(at)), Some(at), "{at:?}");
             at.0 += 12_345_678_901;
         }
-    }
-
-    #[test]
-    fn people_are_told_the_day_unless_it_is_today() {
-        let at = Timestamp(1_709_251_140_000);
-        assert_eq!(print_short(at, Timestamp(at.0 + 50_000)), "23:59");
-        assert_eq!(
-            print_short(at, Timestamp(at.0 + 60_000)),
-            "2024-02-29 23:59"
-        );
     }
 
     #[test]
